@@ -1,0 +1,1 @@
+"""Words and pictures into model inputs: templates, the vision-language model, picture preprocessing."""

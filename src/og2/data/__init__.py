@@ -1,0 +1,1 @@
+"""Files and worlds into typed training batches."""

@@ -1,0 +1,1 @@
+"""Benchmarks: items, a scorer, an aggregation."""

@@ -1,0 +1,1 @@
+"""The networks: transformer, blocks, attention, rope, packing, and the checkpoint layouts they come from."""

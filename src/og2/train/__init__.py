@@ -1,0 +1,1 @@
+"""One flow-matching loop and the recipes that make mini."""
