@@ -1,0 +1,39 @@
+"""Attention over packed sequences: every segment of tokens sees itself and nothing else.
+
+No mask and no padding: a segment is a run of rows, and rows of other segments are never read for it, so what
+they hold (even NaN) cannot matter.
+
+Legend: S packed key tokens, N packed query tokens, H query heads, K key/value heads, E head dim.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def packed_attention(
+    q_NHE: Tensor,
+    k_SKE: Tensor,
+    v_SKE: Tensor,
+    query_lengths: tuple[int, ...],
+    key_lengths: tuple[int, ...],
+) -> Tensor:
+    """Attention of each segment's queries to the same segment's keys; softmax scale E ** -0.5.
+
+    Shapes: (N, H, E), (S, K, E), (S, K, E) -> (N, H, E); lengths add up to N and S; query head h reads
+    key/value head h // (H / K).
+    """
+    if len(set(query_lengths)) == 1 and len(set(key_lengths)) == 1:
+        return _attend(q_NHE, k_SKE, v_SKE, num_segments=len(query_lengths))
+    segments = zip(
+        q_NHE.split(query_lengths), k_SKE.split(key_lengths), v_SKE.split(key_lengths), strict=True
+    )
+    return torch.cat([_attend(q, k, v, num_segments=1) for q, k, v in segments])
+
+
+def _attend(q_NHE: Tensor, k_SKE: Tensor, v_SKE: Tensor, num_segments: int) -> Tensor:
+    q, k, v = (x.unflatten(0, (num_segments, -1)).transpose(1, 2) for x in (q_NHE, k_SKE, v_SKE))
+    out = functional.scaled_dot_product_attention(q, k, v, enable_gqa=q.shape[1] != k.shape[1])
+    return out.transpose(1, 2).flatten(0, 1)
