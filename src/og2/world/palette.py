@@ -1,0 +1,104 @@
+"""The visible vocabulary of the mini-world: names of colours, shapes, sizes, positions and backgrounds.
+
+This is public language (what the word "red" or "left" means), shared by the renderer, the scorer and the
+grammar. It holds no drawing code and no measuring code. Lengths are fractions of the shorter side of the
+picture, x grows to the right and y downward, both in [0, 1]. Colours are CIELAB (D65, 2 degrees).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Lab = tuple[float, float, float]
+
+SHAPES: tuple[str, ...] = ("circle", "square", "triangle", "star", "cross", "ring")
+
+# Prototypes of GenEval's ten colour names (arXiv 2310.11513); an object's colour is a prototype plus jitter.
+COLORS: dict[str, Lab] = {
+    "red": (47.0, 65.0, 44.0),
+    "orange": (68.0, 36.0, 66.0),
+    "yellow": (84.0, -2.0, 72.0),
+    "green": (56.0, -46.0, 34.0),
+    "blue": (42.0, 24.0, -60.0),
+    "purple": (38.0, 46.0, -43.0),
+    "pink": (70.0, 42.0, -8.0),
+    "brown": (37.0, 18.0, 29.0),
+    "black": (11.0, 0.0, 0.0),
+    "white": (98.0, 0.0, 0.0),
+}
+COLOR_SIGMA: dict[str, float] = {"black": 1.5, "white": 1.0}
+DEFAULT_COLOR_SIGMA = 4.0
+RIVAL_DISTANCE = 12.0
+
+# Backgrounds: chroma at most 12 and at least dE 18 away from white, so that every object stands out.
+BACKGROUNDS: dict[str, Lab] = {
+    "light grey": (79.0, 0.0, 0.0),
+    "grey": (65.0, 0.0, 0.0),
+    "cream": (80.0, 0.5, 11.0),
+    "pale blue": (77.0, -3.0, -10.0),
+    "pale green": (78.0, -10.0, 5.0),
+    "pale pink": (77.0, 10.5, 1.0),
+}
+BACKGROUND_SIGMA = 1.0
+
+# Nominal radius (radius of a circle of that size) as a fraction of the shorter side.
+SIZES: dict[str, tuple[float, float]] = {
+    "small": (7.5 / 64, 9.0 / 64),
+    "medium": (10.5 / 64, 12.5 / 64),
+    "large": (14.5 / 64, 16.5 / 64),
+}
+
+# Intervals of the centre of an object's box; the gaps between them keep the names unambiguous.
+COLUMNS: dict[str, tuple[float, float]] = {"left": (0.0, 0.38), "center": (0.455, 0.545), "right": (0.62, 1.0)}
+ROWS: dict[str, tuple[float, float]] = {"top": (0.0, 0.38), "middle": (0.455, 0.545), "bottom": (0.62, 1.0)}
+POSITIONS: dict[str, tuple[str, str]] = {
+    "top left": ("left", "top"),
+    "top": ("center", "top"),
+    "top right": ("right", "top"),
+    "left": ("left", "middle"),
+    "middle": ("center", "middle"),
+    "right": ("right", "middle"),
+    "bottom left": ("left", "bottom"),
+    "bottom": ("center", "bottom"),
+    "bottom right": ("right", "bottom"),
+}
+RELATIONS: tuple[str, ...] = ("left of", "right of", "above", "below")
+MIN_GAP = 4.0 / 64
+EDGE_MARGIN = 1.5 / 64
+
+_RGB_TO_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+_XYZ_TO_RGB = np.linalg.inv(_RGB_TO_XYZ)
+_WHITE = _RGB_TO_XYZ.sum(axis=1)
+_EPSILON = (6.0 / 29.0) ** 3
+
+
+def srgb_to_lab(rgb: NDArray[np.floating]) -> NDArray[np.float64]:
+    """CIELAB of sRGB colours.
+
+    Shapes: rgb (..., 3) in [0, 1] -> (..., 3).   Source: IEC 61966-2-1 and CIE 15, white point D65.
+    """
+    rgb = np.asarray(rgb, dtype=np.float64)
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((np.maximum(rgb, 0.04045) + 0.055) / 1.055) ** 2.4)
+    xyz = linear @ _RGB_TO_XYZ.T / _WHITE
+    f = np.where(xyz > _EPSILON, np.cbrt(xyz), xyz * (841.0 / 108.0) + 4.0 / 29.0)
+    return np.stack(
+        [116.0 * f[..., 1] - 16.0, 500.0 * (f[..., 0] - f[..., 1]), 200.0 * (f[..., 1] - f[..., 2])], axis=-1
+    )
+
+
+def lab_to_srgb(lab: NDArray[np.floating] | Lab) -> NDArray[np.float64]:
+    """sRGB of CIELAB colours, not clipped: a colour outside the gamut leaves [0, 1].
+
+    Shapes: lab (..., 3) -> (..., 3).
+    """
+    lab = np.asarray(lab, dtype=np.float64)
+    fy = (lab[..., 0] + 16.0) / 116.0
+    f = np.stack([fy + lab[..., 1] / 500.0, fy, fy - lab[..., 2] / 200.0], axis=-1)
+    xyz = np.where(f > 6.0 / 29.0, f**3, (f - 4.0 / 29.0) * (108.0 / 841.0)) * _WHITE
+    linear = xyz @ _XYZ_TO_RGB.T
+    return np.where(
+        linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0.0031308) ** (1.0 / 2.4) - 0.055
+    )
