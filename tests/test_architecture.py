@@ -27,8 +27,9 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline": {"request", "model", "conditioning", "sampling", "png"},
     "train": {"model", "conditioning", "sampling", "data", "world", "tracking", "pipeline", "request"},
     "evals": {"world", "pipeline", "request"},
-    "doctor": {"request", "pipeline", "model", "conditioning"},
-    "cli": {"request", "pipeline", "png", "doctor", "train", "evals", "world", "conditioning", "model"},
+    "footprint": set(),
+    "doctor": {"request", "pipeline", "model", "conditioning", "footprint"},
+    "cli": {"request", "pipeline", "png", "doctor", "footprint", "train", "evals", "world", "conditioning", "model"},
     "__init__": {"model", "pipeline", "request"},
     "__main__": {"cli"},
 }

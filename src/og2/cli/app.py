@@ -1,0 +1,158 @@
+"""The commands of `og2` and the parsing around them; what each one does is in the file of its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import typer
+
+from og2.cli import flags
+from og2.config import nearest
+from og2.errors import ConfigError
+
+app = typer.Typer(
+    name="og2",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Draws pictures from words, edits them by instruction, combines several, and describes them.\n\n"
+    "Without --model every command uses mini, the small model inside the package (a world of coloured shapes);"
+    " --model takes the folder or hub id of the published OmniGen2 weights.\n\n"
+    "Exit codes: 0 done, 2 usage or bad input, 3 checkpoint, 4 out of memory or disk, 130 stopped.",
+)
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, whether typer carries it or imports it
+
+
+def dispatch(arguments: list[str]) -> int:
+    """The exit code of a command line; raises whatever went wrong, usage errors as ConfigError."""
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(flags.expand_inputs(arguments), prog_name="og2", standalone_mode=False)
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(str(getattr(error, "message", error)))
+            return 2
+        raise ConfigError(_usage_sentence(error)) from error
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+    return result if isinstance(result, int) else 0
+
+
+def _usage_sentence(error: Any) -> str:
+    """What was wrong with the command line, the nearest right name, and where the right ones are listed."""
+    context = error.ctx
+    path = context.command_path if context else "og2"
+    wrong = getattr(error, "option_name", None)
+    if wrong and type(error).__name__ == "NoSuchOption" and context:
+        known = _option_names(context.command.params)
+        return f"no such option {wrong} of {path}; {nearest(wrong, known)} ({path} --help lists all)"
+    text = error.format_message().rstrip(".")
+    commands = getattr(context.command, "commands", None) if context else None
+    if commands and text.startswith("No such command"):
+        return f"{text[0].lower()}{text[1:]}; {nearest(text.split()[-1].strip(chr(39)), commands)}"
+    return f"{text[0].lower()}{text[1:]} ({path} --help)"
+
+
+def _option_names(params: Iterable[Any]) -> list[str]:
+    names = [name for param in params if not getattr(param, "hidden", False) for name in param.opts]
+    ours = {name for name in names if name.startswith("--")}
+    return sorted(ours | {f"--{alias}" for alias, name in flags.ALIASES.items() if f"--{name}" in ours} | {"--help"})
+
+
+def _version(show: bool) -> None:
+    if show:
+        from og2 import __version__
+
+        typer.echo(f"og2 {__version__}")
+        raise typer.Exit(0)
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Draws, edits, combines and describes pictures."""
+
+
+def generate(**given: Any) -> None:
+    """Draw a picture from a prompt: og2 generate "a red circle" --output circle.png."""
+    from og2.cli.draw import draw
+
+    draw("generate", given)
+
+
+def edit(**given: Any) -> None:
+    """Edit a picture, or combine several: og2 edit "make it blue" --input a.png --output b.png."""
+    from og2.cli.draw import draw
+
+    draw("edit", given)
+
+
+def describe(**given: Any) -> None:
+    """Say in words what pictures show: og2 describe a.png --question "what colour is it?"."""
+    from og2.cli.talk import describe as run
+
+    run(given)
+
+
+def chat(**given: Any) -> None:
+    """Talk with the model in the terminal; it answers in words or with a picture."""
+    from og2.cli.talk import chat as run
+
+    run(given)
+
+
+def info(**given: Any) -> None:
+    """Say what a model is: its networks, sizes and files, and the presets."""
+    from og2.cli.info import info as run
+
+    run(given)
+
+
+def doctor(**given: Any) -> None:
+    """Say what this machine can run, and why not."""
+    from og2.doctor import main as run
+
+    run(**given)
+
+
+_PROMPT = flags.argument("text", str | None, "The prompt; - reads it from stdin.")
+flags.attach(app, "generate", flags.GENERATE, [_PROMPT], generate)
+flags.attach(app, "edit", flags.EDIT, [flags.argument("text", str | None, "The instruction; - reads it from stdin.")], edit)
+flags.attach(app, "describe", flags.DESCRIBE, [
+    flags.argument("pictures", list[str] | None, "Pictures, folders or glob patterns.")], describe)
+flags.attach(app, "chat", flags.CHAT, [], chat)
+flags.attach(app, "info", [flags.REPORT[0]], [flags.argument("model", str | None, "Folder or hub id; default mini.")], info)
+flags.attach(app, "doctor", [flags.MODEL[0], flags.REPORT[0]], [], doctor)
+
+
+@app.command("train", context_settings={"allow_extra_args": True})
+def train(
+    recipe: str = typer.Argument(..., help="A recipe: a YAML file."),
+    overrides: list[str] = typer.Argument(None, help="Changes to it: section.key=value."),
+) -> None:
+    """Train from a recipe: og2 train recipes/mini/dit_64.yaml train.max_train_steps=100."""
+    from og2.train.run import main as run
+
+    run([recipe, *(overrides or [])])
+
+
+eval_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure a model.")
+app.add_typer(eval_app, name="eval")
+
+
+@eval_app.command("mini")
+def eval_mini(
+    model: str = typer.Option(None, help="Folder or hub id; default mini.", show_default=False),
+    limit: int = typer.Option(0, help="At most so many items of each kind; 0 for all."),
+    seed: int = typer.Option(0, help="Seed of the items and of the pictures."),
+    json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout and nothing else there."),
+) -> None:
+    """Draw and edit in the procedural world, and score the pictures from their pixels."""
+    from og2.evals.mini import main as run
+
+    arguments = [*(["--model", model] if model else []), *(["--limit", str(limit)] if limit else []),
+                 "--seed", str(seed), *(["--json"] if json else [])]
+    run(arguments)

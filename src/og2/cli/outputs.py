@@ -1,0 +1,73 @@
+"""Where pictures go: names decided, and refused, before anything is drawn.
+
+Not here: writing them (`og2.png` writes, with the settings inside).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from og2.errors import RequestError
+
+DEFAULT_OUTPUT = "output.png"
+
+
+def plan_outputs(output: str | None, seeds: Sequence[int]) -> list[Path]:
+    """The files to write, one for each seed; none of them exists.
+
+    A file name is taken as it is for one picture and becomes NAME_0.png, NAME_1.png ... for several. A folder gets
+    00000_SEED.png and so on from the first free number. Without a name: the first free of output.png, output_1.png.
+    Raises: RequestError if a file exists already or the name is not that of a PNG.
+    """
+    if output is None:
+        return _named(_first_free(Path(DEFAULT_OUTPUT), len(seeds)), len(seeds))
+    if output.endswith(("/", "\\")) or Path(output).is_dir():
+        return _numbered(Path(output), seeds)
+    path = Path(output)
+    if path.suffix.lower() != ".png":
+        better = path.with_suffix(".png")
+        raise RequestError(f"--output {output}: og2 writes PNG (no loss, the settings inside); use {better}")
+    files = _named(path, len(seeds))
+    taken = [file for file in files if file.exists()]
+    if taken:
+        free = _first_free(path, len(seeds))
+        raise RequestError(f"{taken[0]} exists already and og2 never overwrites; use --output {free}")
+    return files
+
+
+def make_ready(files: Sequence[Path], pixels: int) -> None:
+    """Makes the parent folder and sees that `pixels` fit on the disk; RequestError or OSError if not."""
+    folder = files[0].parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise RequestError(f"{folder} cannot be a folder: a file of that name is in the way; use another") from error
+    except OSError as error:
+        raise RequestError(f"cannot make the folder {folder}: {error.strerror}; use another") from error
+    free = shutil.disk_usage(folder).free
+    if free < 4 * pixels:
+        raise OSError(28, f"only {free} bytes are free", str(folder))
+
+
+def _named(path: Path, count: int) -> list[Path]:
+    if count == 1:
+        return [path]
+    return [path.with_name(f"{path.stem}_{index}{path.suffix}") for index in range(count)]
+
+
+def _first_free(path: Path, count: int) -> Path:
+    candidate, number = path, 0
+    while any(file.exists() for file in _named(candidate, count)):
+        number += 1
+        candidate = path.with_name(f"{path.stem}_{number}{path.suffix}" if count == 1 else f"{path.stem}-{number}.png")
+    return candidate
+
+
+def _numbered(folder: Path, seeds: Sequence[int]) -> list[Path]:
+    first = 0
+    if folder.is_dir():
+        used = [file.name.partition("_")[0] for file in folder.glob("[0-9]*_*.png")]
+        first = max((int(name) + 1 for name in used if name.isdigit()), default=0)
+    return [folder / f"{first + index:05d}_{seed}.png" for index, seed in enumerate(seeds)]
