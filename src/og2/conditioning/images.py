@@ -1,0 +1,96 @@
+"""Pictures in and out: reading what a user has, the one resize rule, pixels to and from model range.
+
+Sizes are (height, width) in pixels. Model range is [-1, 1]; finished pictures are in [0, 1]. Not here: the
+pictures that the vision-language model looks at (vlm.py), which follow its own processor.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as nnf
+from PIL import Image
+from torch import Tensor
+
+from og2.conditioning.reading import MAX_PIXELS, MAX_SIDE, PictureInput, list_images, load_image
+from og2.errors import ImageError
+
+__all__ = [
+    "MAX_PIXELS",
+    "MAX_SIDE",
+    "SIZE_STEP",
+    "PictureInput",
+    "fit_size",
+    "list_images",
+    "load_image",
+    "postprocess",
+    "preprocess",
+    "resize_output",
+    "to_pil",
+    "to_uint8",
+]
+
+SIZE_STEP = 16
+"""Sides are multiples of this many pixels: the VAE's factor 8 times the transformer's patch size 2."""
+
+
+def fit_size(height: int, width: int, max_pixels: int, max_side: int | None = None) -> tuple[int, int]:
+    """The size (height, width) a picture is worked on at: shrunk to fit, never enlarged, multiples of 16.
+
+    The one resize rule of the project, for references (with `max_side`) and for outputs (without).
+    Units: pixels. Rounding is downward, also where nothing has to shrink, so proportions move by less than 16
+    px a side.
+    Raises: ImageError if a side comes out below 16 px.
+    Source: the official implementation's image processor.
+    """
+    if height < 1 or width < 1:
+        raise ImageError(f"a picture of {width}x{height} has no pixels; sides start at {SIZE_STEP} px")
+    ratio = min(math.sqrt(max_pixels / (height * width)), 1.0)
+    if max_side is not None:
+        ratio = min(ratio, max_side / max(height, width))
+    fitted = tuple(int(side * ratio) // SIZE_STEP * SIZE_STEP for side in (height, width))
+    if min(fitted) < SIZE_STEP:
+        limits = f"max_pixels={max_pixels}" + (f" and max_side={max_side}" if max_side is not None else "")
+        raise ImageError(
+            f"{width}x{height} (width x height) under {limits} leaves a side below {SIZE_STEP} px; "
+            "use a larger or less elongated picture, or raise the limits"
+        )
+    return fitted[0], fitted[1]
+
+
+def preprocess(image: Image.Image, max_pixels: int, max_side: int | None = None) -> Tensor:
+    """The picture (1, 3, H, W), float32 in [-1, 1], at its `fit_size`, resized with Lanczos.
+
+    Takes an RGB picture, as `load_image` returns it.
+    """
+    if image.mode != "RGB":
+        raise ImageError(f"preprocess takes RGB pictures, got {image.mode}; read them with load_image")
+    height, width = fit_size(image.height, image.width, max_pixels, max_side)
+    resized = image.resize((width, height), Image.Resampling.LANCZOS)
+    unit_HWC = np.asarray(resized, dtype=np.float32) / 255.0
+    return torch.from_numpy(unit_HWC).permute(2, 0, 1).unsqueeze(0).contiguous() * 2.0 - 1.0
+
+
+def resize_output(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """The decoded picture (B, 3, H, W) at the requested (height, width): bilinear, no antialiasing."""
+    if tuple(pixels.shape[-2:]) == tuple(size):
+        return pixels
+    return nnf.interpolate(pixels, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def postprocess(pixels: Tensor) -> Tensor:
+    """The picture of model range [-1, 1] as float32 in [0, 1], clamped; same shape."""
+    return (pixels.float() / 2 + 0.5).clamp(0, 1)
+
+
+def to_uint8(pixels: Tensor) -> np.ndarray:
+    """The picture (B, 3, H, W) of [0, 1] as uint8 (B, H, W, 3), rounded to the nearest level."""
+    levels_BHWC = (pixels.detach().float().cpu().permute(0, 2, 3, 1) * 255).round()
+    return levels_BHWC.to(torch.uint8).numpy()
+
+
+def to_pil(pixels: Tensor) -> list[Image.Image]:
+    """The pictures (B, 3, H, W) of [0, 1] as 8-bit RGB pictures."""
+    return [Image.fromarray(picture) for picture in to_uint8(pixels)]
