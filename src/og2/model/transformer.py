@@ -67,8 +67,8 @@ __all__ = ["OmniGen2Transformer2DModel", "Prepared", "Sequence"]
 class Prepared:
     """What one request needs at every step; made by `prepare`, good for any number of `velocity` calls.
 
-    `texts` (T, D) are the refined texts and `references` the patch-embedded references (tokens, D), one entry per
-    picture, still without their place's index embedding.
+    `texts` (T, D) are the refined texts, `references` the patch-embedded references (tokens, D), one entry
+    per picture, still without their place's index embedding.
     """
 
     parts: Parts
