@@ -1,0 +1,103 @@
+"""What the user decided, gathered: flags over a config file over a PNG's settings; prompts, pictures and seeds.
+
+Not here: defaults. What nobody decided is left to the preset and the model (`og2.request`).
+"""
+
+from __future__ import annotations
+
+import glob
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from og2.cli.flags import DRAWING, INPUT, MODEL, OFFLOAD, REPORT, Flag, normalize
+from og2.config import nearest, read_yaml
+from og2.errors import ConfigError, ImageError, RequestError
+
+OFFLOAD_FLAGS = ("model_cpu_offload", "sequential_cpu_offload", "group_offload")
+_NOT_IN_CONFIG = ("config", "params_from", "dry_run", "json", "quiet")
+
+
+def gather(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The decisions of the command line over those of --config; contradictions are refused.
+
+    Raises: ConfigError, naming the two flags or the nearest right key.
+    """
+    settings = {**_from_config(given["config"]), **given} if "config" in given else dict(given)
+    settings.pop("config", None)
+    if settings.get("align_res") and settings.get("no_align_res"):
+        raise ConfigError("--align-res and --no-align-res contradict each other; give one of them")
+    offloads = [name for name in OFFLOAD_FLAGS if settings.get(name)]
+    if len(offloads) > 1:
+        both = " and ".join("--" + name.replace("_", "-") for name in offloads)
+        raise ConfigError(f"{both} exclude each other; give the first for speed, or the sequential one for memory")
+    if "preset" in settings and "params_from" in settings:
+        raise ConfigError("--preset and --params-from each set everything; give one of them and single flags beside it")
+    return settings
+
+
+def prompt_of(settings: Mapping[str, Any]) -> str | None:
+    """The prompt as argument, as --prompt, or read from stdin where it is "-"; None where none was given."""
+    if "text" in settings and "prompt" in settings:
+        raise ConfigError("the prompt is given twice, as argument and as --prompt; give it once")
+    text = settings.get("text", settings.get("prompt"))
+    if text != "-":
+        return text
+    return sys.stdin.read().strip()
+
+
+def pictures_of(patterns: Sequence[str]) -> list[str]:
+    """The picture files that names, folders and glob patterns stand for, in order; folders and patterns sorted.
+
+    Raises: ImageError if one of them stands for nothing.
+    """
+    files: list[str] = []
+    for pattern in patterns:
+        if Path(pattern).is_dir():
+            from og2.conditioning.images import list_images
+
+            files += [str(path) for path in list_images(pattern)[0]]
+        elif not Path(pattern).exists() and glob.has_magic(pattern):
+            found = sorted(glob.glob(pattern))
+            if not found:
+                raise ImageError(f"no file matches {pattern}")
+            files += found
+        else:
+            files.append(pattern)
+    return files
+
+
+def seed_of(settings: Mapping[str, Any]) -> int:
+    """The seed given; a fresh one where none was given or -1."""
+    seed = settings.get("seed", -1)
+    if seed < -1 or seed >= 2**63:
+        raise RequestError(f"seed={seed} is out of range; use 0 to 2**63 - 1, or -1 for a random one")
+    return secrets.randbelow(2**31) if seed == -1 else seed
+
+
+def _from_config(path: str) -> dict[str, Any]:
+    known = {flag.name: flag for flag in (*DRAWING, *MODEL, *OFFLOAD, *REPORT, INPUT) if flag.name not in _NOT_IN_CONFIG}
+    settings: dict[str, Any] = {}
+    for key, value in read_yaml(path).items():
+        name = normalize(str(key)).replace("-", "_")
+        if name not in known:
+            raise ConfigError(f"{path}: unknown key {key!r}; {nearest(name, known)}")
+        if name in settings:
+            raise ConfigError(f"{path}: {key!r} sets {name} a second time; give it once")
+        settings[name] = _checked(known[name], value, f"{path}: {key}")
+    return settings
+
+
+def _checked(flag: Flag, value: Any, where: str) -> Any:
+    if flag.kind == list[str]:
+        values = value if isinstance(value, list) else [value]
+        if all(isinstance(item, str) for item in values):
+            return values
+    elif flag.kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(value, flag.kind) and (flag.kind is bool or not isinstance(value, bool)):
+        return value
+    wanted = "a list of names" if flag.kind == list[str] else flag.kind.__name__
+    raise ConfigError(f"{where}: {value!r} is {type(value).__name__}; expected {wanted}")
