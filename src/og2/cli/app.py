@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -46,8 +47,9 @@ def _usage_sentence(error: Any) -> str:
     path = context.command_path if context else "og2"
     wrong = getattr(error, "option_name", None)
     if wrong and type(error).__name__ == "NoSuchOption" and context:
-        known = _option_names(context.command.params)
-        return f"no such option {wrong} of {path}; {nearest(wrong, known)} ({path} --help lists all)"
+        close = difflib.get_close_matches(wrong, known := _option_names(context.command.params), n=1, cutoff=0.5)
+        hint = f"did you mean {known[close[0]]}? " if close else ""
+        return f"no such option {wrong} of {path}; {hint}({path} --help lists all)"
     text = error.format_message().rstrip(".")
     commands = getattr(context.command, "commands", None) if context else None
     if commands and text.startswith("No such command"):
@@ -55,10 +57,11 @@ def _usage_sentence(error: Any) -> str:
     return f"{text[0].lower()}{text[1:]} ({path} --help)"
 
 
-def _option_names(params: Iterable[Any]) -> list[str]:
+def _option_names(params: Iterable[Any]) -> dict[str, str]:
+    """Every name that is understood, with our own name of it."""
     names = [name for param in params if not getattr(param, "hidden", False) for name in param.opts]
-    ours = {name for name in names if name.startswith("--")}
-    return sorted(ours | {f"--{alias}" for alias, name in flags.ALIASES.items() if f"--{name}" in ours} | {"--help"})
+    ours = {name: name for name in [*names, "--help"] if name.startswith("--")}
+    return ours | {f"--{alias}": f"--{name}" for alias, name in flags.ALIASES.items() if f"--{name}" in ours}
 
 
 def _version(show: bool) -> None:
