@@ -1,0 +1,172 @@
+"""The one table of task presets, what a checkpoint says about itself, and the names users bring along.
+
+Python, command line and everything later take their defaults from here. A checkpoint folder may hold
+an `og2.json` with its native size and its own values for a preset; without one it is taken for the
+published model. Nothing here loads weights or torch.
+
+og2.json: {"name": str, "native_size": px, "max_pixels": px, "max_input_image_side_length": px,
+"presets": {preset name: {setting: value}}}; every key may be left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from og2.errors import CheckpointError, RequestError
+
+PROFILE_FILE = "og2.json"
+LONG_NEGATIVE = (
+    "(((deformed))), blurry, over saturation, bad anatomy, disfigured, poorly drawn face, mutation, mutated, "
+    "(extra_limb), (ugly), (poorly drawn hands), fused fingers, messy drawing, broken legs censor, censored, "
+    "censor_bar"
+)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of a task; None for a size means the model's native one."""
+
+    num_inference_steps: int = 50
+    text_guidance_scale: float = 4.0
+    image_guidance_scale: float = 1.0
+    cfg_range: tuple[float, float] = (0.0, 1.0)
+    scheduler: str = "euler"
+    align_res: bool = True
+    negative_prompt: str = ""
+    time_shift: float | None = None
+    height: int | None = None
+    width: int | None = None
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        # The authors' example commands: text to picture at 4.0, editing at 5.0 and 2.0, 50 steps each.
+        "t2i": Preset(),
+        "edit": Preset(text_guidance_scale=5.0, image_guidance_scale=2.0),
+        # The authors advise 2.5 to 3.0 for subjects taken from references; the scene sets the size.
+        "in-context": Preset(text_guidance_scale=5.0, image_guidance_scale=2.5, align_res=False),
+        # Few steps, guidance on the first part only: the authors' advice for speed.
+        "fast": Preset(num_inference_steps=30, scheduler="dpmsolver++", cfg_range=(0.0, 0.8)),
+        # The defaults of the official Python call and of the official command.
+        "official-call": Preset(num_inference_steps=28),
+        "official-command": Preset(
+            text_guidance_scale=5.0, image_guidance_scale=2.0, negative_prompt=LONG_NEGATIVE
+        ),
+        # Benchmarks of the paper (arXiv 2506.18871) as the authors' scripts and answers state them.
+        "geneval": Preset(height=1024, width=1024),
+        "gedit": Preset(text_guidance_scale=5.0, image_guidance_scale=1.5, time_shift=3.0),
+        "imgedit": Preset(text_guidance_scale=5.0, image_guidance_scale=2.0),
+        "omnicontext": Preset(
+            text_guidance_scale=5.0,
+            image_guidance_scale=2.0,
+            align_res=False,
+            negative_prompt=LONG_NEGATIVE,
+            height=1024,
+            width=1024,
+        ),
+    }
+)
+
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {
+        "image": "input_images",
+        "images": "input_images",
+        "instruction": "prompt",
+        "guidance_scale": "text_guidance_scale",
+        "true_cfg_scale": "text_guidance_scale",
+        "img_guidance_scale": "image_guidance_scale",
+        "guidance_scale_2": "image_guidance_scale",
+        "num_inference_step": "num_inference_steps",
+        "max_input_image_pixels": "max_pixels",
+        "num_images": "num_images_per_prompt",
+        "solver": "scheduler",
+    }
+)
+SCHEDULER_ALIASES: Mapping[str, str] = MappingProxyType({"dpmsolver": "dpmsolver++", "dpm++": "dpmsolver++"})
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a checkpoint is made for. Sizes in pixels; `config` is the transformer's, if it was read.
+
+    `model_hash` names the weights in picture metadata; empty if there is no folder.
+    """
+
+    name: str = "omnigen2"
+    native_size: int = 1024
+    max_pixels: int = 1024 * 1024
+    max_input_image_side_length: int = 1024
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
+    model_hash: str = ""
+
+    def preset(self, name: str) -> Preset:
+        """A row of the table with this model's own values over it. Raises: RequestError for a wrong name."""
+        if name not in PRESETS:
+            raise RequestError(f"preset={name!r} is unknown; use one of {', '.join(PRESETS)}")
+        own = dict(self.presets.get(name, {}))
+        if "cfg_range" in own:
+            own["cfg_range"] = tuple(own["cfg_range"])
+        return replace(PRESETS[name], **own)
+
+
+def read_profile(folder: Path) -> Profile:
+    """The profile of a checkpoint folder, from its JSON files and samples of its weight files.
+
+    Raises: CheckpointError for an og2.json that is not JSON or names unknown keys or presets.
+    """
+    own = _read_json(folder / PROFILE_FILE)
+    known = {"name", "native_size", "max_pixels", "max_input_image_side_length", "presets"}
+    _refuse_unknown(own, known, folder / PROFILE_FILE)
+    _refuse_unknown(own.get("presets", {}), set(PRESETS), folder / PROFILE_FILE)
+    settings = {item.name for item in fields(Preset)}
+    for preset in own.get("presets", {}).values():
+        _refuse_unknown(preset, settings, folder / PROFILE_FILE)
+    own.setdefault("name", folder.name)
+    if "native_size" in own:
+        own.setdefault("max_pixels", own["native_size"] ** 2)
+        own.setdefault("max_input_image_side_length", own["native_size"])
+    config = _read_json(folder / "transformer" / "config.json")
+    return Profile(**own, config=config or None, model_hash=model_hash(folder))
+
+
+def model_hash(folder: Path, samples: int = 16, block: int = 4096) -> str:
+    """A name for the weights in a folder: 16 hex digits over file names, sizes and evenly spread blocks.
+
+    Not a proof of integrity: it tells models apart in milliseconds, whatever their size.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
+        with path.open("rb") as file:
+            for index in range(samples):
+                file.seek(max(0, size - block) * index // max(1, samples - 1))
+                digest.update(file.read(block))
+    return digest.hexdigest()[:16]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error}); restore the file or remove it") from error
+    if not isinstance(read, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, not a {type(read).__name__}")
+    return read
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: set[str], path: Path) -> None:
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise CheckpointError(
+            f"{path} names {', '.join(unknown)}, which is unknown; known: {', '.join(sorted(known))}"
+        )
