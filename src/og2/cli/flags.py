@@ -14,30 +14,26 @@ from typing import Any
 
 import typer
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-INPUT_FLAGS = frozenset({"--input", "--input-image-path", "--input-images", "--image-path", "--image", "-i"})
+from og2.presets import ALIASES as REQUEST_ALIASES
 
-# name brought from the official programs or from other tools -> our name. `_` and `-` are the same everywhere.
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+# A name brought from the official programs or other tools -> our name; `_` and `-` are the same everywhere.
 ALIASES = {
-    "model-path": "model",
-    "instruction": "prompt",
-    "input-image-path": "input",
-    "input-images": "input",
-    "image-path": "input",
+    **{theirs.replace("_", "-"): ours.replace("_", "-") for theirs, ours in REQUEST_ALIASES.items()},
     "image": "input",
+    "images": "input",
+    "input-images": "input",
+    "input-image-path": "input",
+    "image-path": "input",
+    "model-path": "model",
     "output-image-path": "output",
-    "num-inference-step": "num-inference-steps",
     "steps": "num-inference-steps",
-    "guidance-scale": "text-guidance-scale",
-    "img-guidance-scale": "image-guidance-scale",
-    "guidance-scale-2": "image-guidance-scale",
-    "max-input-image-pixels": "max-pixels",
     "disable-align-res": "no-align-res",
     "enable-model-cpu-offload": "model-cpu-offload",
     "enable-sequential-cpu-offload": "sequential-cpu-offload",
     "enable-group-offload": "group-offload",
-    "num-images": "num-images-per-prompt",
 }
+INPUT_FLAGS = frozenset({"--input", "-i", *(f"--{theirs}" for theirs, ours in ALIASES.items() if ours == "input")})
 
 
 @dataclass(frozen=True)

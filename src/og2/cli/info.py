@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from og2 import footprint
+from og2.cli.loading import model_folder
 from og2.errors import CheckpointError
-
-MINI = Path(__file__).parents[1] / "checkpoints" / "mini"
 
 
 def info(given: dict[str, Any]) -> None:
@@ -22,26 +21,6 @@ def info(given: dict[str, Any]) -> None:
         print(json.dumps(report))
     else:
         print("\n".join(_lines(report)))
-
-
-def model_folder(model: str | None) -> Path:
-    """The local folder of a model: mini's, the one given, or the hub's cached copy of an id.
-
-    Raises: CheckpointError if there is none here; nothing is downloaded.
-    """
-    if model in (None, "mini"):
-        return MINI
-    if Path(str(model)).is_dir():
-        return Path(str(model))
-    if Path(str(model)).exists() or str(model).count("/") != 1:
-        raise CheckpointError(f"{model} is not a folder and not a hub id such as OmniGen2/OmniGen2")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(str(model), local_files_only=True))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        raise CheckpointError(f"{model} is not downloaded yet; a first og2 generate --model {model} does it") from error
 
 
 def config_of(folder: Path, part: str) -> dict[str, Any]:
@@ -58,6 +37,8 @@ def config_of(folder: Path, part: str) -> dict[str, Any]:
 def describe_model(model: str) -> dict[str, Any]:
     """Name, folder and, for each network, parameters, stored dtypes, bytes on disk and main sizes."""
     folder = model_folder(model)
+    if folder is None:
+        raise CheckpointError(f"{model} is not downloaded yet; a first og2 generate --model {model} does it")
     networks: dict[str, Any] = {}
     for part in footprint.NETWORKS:
         config = config_of(folder, part)

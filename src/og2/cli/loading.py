@@ -1,0 +1,125 @@
+"""From --model, --dtype, --device and the offload flags to a pipeline that is ready to run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from og2.cli.settings import OFFLOAD_FLAGS
+from og2.config import nearest
+from og2.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from og2.pipeline import OmniGen2Pipeline
+
+MINI = Path(__file__).parents[1] / "checkpoints" / "mini"
+MINI_LINE = "model: mini, the small model inside the package; it knows a world of coloured shapes (--model takes another)"
+DTYPES = {"fp32": "float32", "float32": "float32", "bf16": "bfloat16", "bfloat16": "bfloat16",
+          "fp16": "float16", "float16": "float16"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where and in which dtype a model runs."""
+
+    model: str | None
+    device: str
+    dtype: str
+
+
+def dtype_name(text: str | None) -> str | None:
+    """torch's name of a dtype given under any of its names; ConfigError for another."""
+    if text is None:
+        return None
+    if text not in DTYPES:
+        raise ConfigError(f"--dtype {text} is unknown; {nearest(text, DTYPES)}")
+    return DTYPES[text]
+
+
+def model_folder(model: str | None) -> Path | None:
+    """The local folder of a model: mini's, the one given, or the cached copy of a hub id; None if not downloaded.
+
+    Raises: CheckpointError if the name is neither a folder nor of the form of a hub id.
+    """
+    if model in (None, "mini"):
+        return MINI
+    path = Path(str(model))
+    if path.is_dir():
+        return path
+    if path.exists() or str(model).count("/") != 1 or str(model).startswith((".", "/", "~")):
+        raise CheckpointError(f"{model} is not a folder here, and not a hub id such as OmniGen2/OmniGen2")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(model), local_files_only=True))
+    except (OSError, ValueError):
+        return None
+
+
+def quiet_libraries() -> None:
+    """Keeps the libraries' own advice off stderr, so that our sentences stand alone; set variables win."""
+    for name, value in (("TRANSFORMERS_VERBOSITY", "error"), ("DIFFUSERS_VERBOSITY", "error"),
+                        ("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"), ("TOKENIZERS_PARALLELISM", "false")):
+        os.environ.setdefault(name, value)
+
+
+def target(settings: Mapping[str, Any]) -> Target:
+    """Device and dtype by the flags and what the machine has.
+
+    Raises: ConfigError for a device that is not here, or for offload without an accelerator.
+    """
+    import torch
+
+    device = settings.get("device", "auto")
+    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "auto":
+        device = best
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ConfigError(f"--device {device} is unknown; use auto, cpu, cuda or mps") from error
+    if kind != "cpu" and kind != best:
+        raise ConfigError(f"--device {device} is not on this machine; it has {best} (og2 doctor)")
+    asked = [name for name in OFFLOAD_FLAGS if settings.get(name)]
+    if asked and kind == "cpu":
+        flag = "--" + asked[0].replace("_", "-")
+        raise ConfigError(f"{flag} moves weights to an accelerator and this run has none; leave the flag out")
+    model = settings.get("model")
+    default = "float32" if kind == "cpu" or model in (None, "mini") else "bfloat16"
+    return Target(model, device, dtype_name(settings.get("dtype")) or default)
+
+
+def load(settings: Mapping[str, Any], where: Target) -> OmniGen2Pipeline:
+    """The pipeline, placed. Raises: CheckpointError, ConfigError."""
+    import torch
+
+    from og2.pipeline import OmniGen2Pipeline
+
+    dtype = getattr(torch, where.dtype)
+    pipe = OmniGen2Pipeline.from_pretrained(None if where.model == "mini" else where.model, dtype=dtype)
+    if "transformer_path" in settings:
+        from og2 import OmniGen2Transformer2DModel
+
+        path = settings["transformer_path"]
+        if not Path(path).is_dir():
+            raise CheckpointError(f"--transformer-path {path} is not a folder; give one that holds a config.json")
+        pipe.register_modules(transformer=OmniGen2Transformer2DModel.from_pretrained(path, torch_dtype=dtype))
+    if settings.get("model_cpu_offload"):
+        pipe.enable_model_cpu_offload(device=where.device)
+    elif settings.get("sequential_cpu_offload"):
+        pipe.enable_sequential_cpu_offload(device=where.device)
+    elif settings.get("group_offload"):
+        pipe.enable_group_offload(torch.device(where.device), offload_type="block_level", num_blocks_per_group=2)
+    elif where.device != "cpu":
+        pipe.to(where.device)
+    return pipe
+
+
+def say(text: str, settings: Mapping[str, Any]) -> None:
+    """A remark on stderr, unless --quiet."""
+    if not settings.get("quiet"):
+        sys.stderr.write(f"{text}\n")
