@@ -11,6 +11,8 @@ import os
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -39,19 +41,22 @@ def load_image(source: PictureInput) -> tuple[Image.Image, list[str]]:
     """The picture as 8-bit RGB, upright, and notes on everything that was changed to get there.
 
     Arrays are (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), tensors (3, H, W) or (1, 3, H, W); both either
-    uint8, uint16 or float in [0, 1]. Transparent pixels are laid on white.
+    uint8, uint16 or float in [0, 1]. Transparent pixels are laid on white. An RGB Pillow picture that is
+    upright already is returned as it is.
     Raises: ImageError for a missing, unreadable, truncated, empty, animated or oversized picture.
     """
-    if isinstance(source, Image.Image):
-        return _to_rgb(source, "the given picture")
-    if isinstance(source, Tensor):
-        return _to_rgb(*_from_array(_channels_last(source), "the given tensor"))
-    if isinstance(source, np.ndarray):
-        return _to_rgb(*_from_array(source, "the given array"))
-    if isinstance(source, (bytes, bytearray)):
-        return _read(bytes(source), "the given bytes")
-    if isinstance(source, (str, os.PathLike)):
-        return _read(Path(source), str(source))
+    name = str(source) if isinstance(source, (str, os.PathLike)) else f"the given {_kind(source)}"
+    with _clear_errors(name):
+        if isinstance(source, Image.Image):
+            return _to_rgb(source, name)
+        if isinstance(source, Tensor):
+            return _to_rgb(_from_array(_channels_last(source), name), name)
+        if isinstance(source, np.ndarray):
+            return _to_rgb(_from_array(source, name), name)
+        if isinstance(source, (bytes, bytearray)):
+            return _read(io.BytesIO(source), name)
+        if isinstance(source, (str, os.PathLike)):
+            return _read(_existing(Path(source)), name)
     raise ImageError(
         f"cannot read a picture from {type(source).__name__}; "
         "give a path, bytes, a Pillow picture, an array or a tensor"
@@ -71,27 +76,43 @@ def list_images(folder: str | os.PathLike[str]) -> tuple[list[Path], list[str]]:
     return pictures, [f"{folder}: not pictures, left out: {', '.join(others)}"] if others else []
 
 
-def _read(source: Path | bytes, name: str) -> tuple[Image.Image, list[str]]:
-    if isinstance(source, Path) and not source.is_file():
-        what = "is a folder, not a picture" if source.is_dir() else "does not exist"
-        raise ImageError(f"{name} {what}")
+def _kind(source: object) -> str:
+    kinds = {"Tensor": "tensor", "ndarray": "array", "bytes": "bytes", "bytearray": "bytes"}
+    return kinds.get(type(source).__name__, "picture")
+
+
+def _existing(path: Path) -> Path:
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder, not a picture")
+    if not path.is_file():
+        raise ImageError(f"{path} does not exist or is not a file")
+    return path
+
+
+def _read(source: Path | io.BytesIO, name: str) -> tuple[Image.Image, list[str]]:
     Image.init()
-    formats = [kind for kind in _FORMATS if kind in Image.OPEN]
-    known = ", ".join(formats)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(source, formats=[kind for kind in _FORMATS if kind in Image.OPEN]) as picture:
+            return _to_rgb(picture, name)
+
+
+@contextmanager
+def _clear_errors(name: str) -> Iterator[None]:
+    """What the picture library may raise, said in one sentence with the picture's name."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            stream = io.BytesIO(source) if isinstance(source, bytes) else source
-            with Image.open(stream, formats=formats) as picture:
-                return _to_rgb(picture, name)
+        yield
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} has more than the {MAX_PIXELS} pixels allowed; shrink it first") from error
     except UnidentifiedImageError as error:
+        known = ", ".join(_FORMATS)
         raise ImageError(f"{name} is empty or not a picture in a known format ({known})") from error
     except _BROKEN as error:
-        reason = _reason(error)
+        if isinstance(error, OSError) and error.strerror:
+            raise ImageError(f"{name} cannot be opened: {error.strerror}") from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise ImageError(f"{name} is damaged or truncated and cannot be read whole ({reason})") from error
 
 
@@ -125,15 +146,16 @@ def _check(picture: Image.Image, name: str) -> list[str]:
 
 
 def _is_16_bit(picture: Image.Image) -> bool:
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
+    """Whether the file behind a picture stores 16 bits a sample, which the library reads as 8 without saying so."""
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
         return True
-    tiles = getattr(picture, "tile", None) or []
-    return any("16" in str(argument) for tile in tiles for argument in _rawmodes(tile))
-
-
-def _rawmodes(tile: tuple) -> list[object]:
-    arguments = tile[3] if len(tile) > 3 else ()
-    return [arguments] if isinstance(arguments, str) else [a for a in arguments or () if isinstance(a, str)]
+    for tile in getattr(picture, "tile", None) or ():
+        arguments = (tile[3],) if isinstance(tile[3], str) else tuple(tile[3] or ())
+        if any(isinstance(a, str) and ";16" in a for a in arguments):
+            return True
+        if picture.format == "PPM" and any(isinstance(a, int) and a > 255 for a in arguments[1:]):
+            return True
+    return False
 
 
 def _convert(picture: Image.Image, name: str) -> tuple[Image.Image, str]:
@@ -145,7 +167,12 @@ def _convert(picture: Image.Image, name: str) -> tuple[Image.Image, str]:
     if mode == "F" or mode.startswith("I"):
         return _from_wide(picture, name), "greyscale converted to RGB"
     kind = {"P": "palette", "L": "greyscale", "1": "black and white"}.get(mode, mode)
-    return picture.convert("RGB"), f"{kind} converted to RGB"
+    try:
+        return picture.convert("RGB"), f"{kind} converted to RGB"
+    except ValueError as error:
+        raise ImageError(
+            f"{name} has the colour model {mode}, which has no way to RGB; save it as RGB"
+        ) from error
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
@@ -176,7 +203,7 @@ def _channels_last(tensor: Tensor) -> np.ndarray:
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
 
-def _from_array(array: np.ndarray, name: str) -> tuple[Image.Image, str]:
+def _from_array(array: np.ndarray, name: str) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
@@ -191,9 +218,4 @@ def _from_array(array: np.ndarray, name: str) -> tuple[Image.Image, str]:
         array = np.round(array.astype(np.float64) * 255).astype(np.uint8)
     elif array.dtype != np.uint8:
         raise ImageError(f"{name} has type {array.dtype}; use uint8, uint16, or floats in [0, 1]")
-    return Image.fromarray(np.ascontiguousarray(array)), name
-
-
-def _reason(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return text[0][:120] if text else type(error).__name__
+    return Image.fromarray(np.ascontiguousarray(array))

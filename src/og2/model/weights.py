@@ -217,19 +217,15 @@ def save_components(
             _write(components, Path(temporary) / "new", processor, max_shard_size)
             _put_in_place(Path(temporary) / "new", folder, aside=Path(temporary) / "old")
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{folder} could not be written: {error}; what was there is unchanged"
-        ) from error
+        raise CheckpointError(f"{folder} could not be written: {error}; nothing has changed") from error
     return folder
 
 
-def _write(
-    components: Components, folder: Path, processor: Saveable | None, max_shard_size: int | str
-) -> None:
-    components.transformer.save_pretrained(folder / "transformer", max_shard_size=max_shard_size)
-    components.vae.save_pretrained(folder / "vae", max_shard_size=max_shard_size)
+def _write(components: Components, folder: Path, processor: Saveable | None, shard_size: int | str) -> None:
+    components.transformer.save_pretrained(folder / "transformer", max_shard_size=shard_size)
+    components.vae.save_pretrained(folder / "vae", max_shard_size=shard_size)
     with _quiet_transformers():
-        components.mllm.save_pretrained(folder / "mllm", max_shard_size=max_shard_size)
+        components.mllm.save_pretrained(folder / "mllm", max_shard_size=shard_size)
     if processor is None:
         shutil.copytree(components.processor_folder, folder / "processor")
     else:
