@@ -1,1 +1,1 @@
-"""The procedural mini-world: spec (language and predicates), render (scene to pixels), score (pixels to verdict)."""
+"""The procedural mini-world: spec (words, scenes), render (scene to pixels), score (pixels to verdict)."""

@@ -13,7 +13,6 @@ from og2.world.language import (
     finish,
     join,
     noun_phrase,
-    place_phrase,
 )
 from og2.world.scenes import Object, Scene, pick, sample_scene
 
@@ -53,8 +52,8 @@ _SMALL_TALK = (
 def plain_caption(scene: Scene) -> str:
     """The one full caption of a scene that a describing model should give: sizes, colours, shapes and places.
 
-    Objects are named from top to bottom, then from left to right, in one fixed wording, so that an answer can be
-    compared as text.
+    Objects are named from top to bottom, then from left to right, in one fixed wording, so that an answer
+    can be compared as text.
     """
     if not scene.objects:
         return f"an empty {scene.background} background"
@@ -77,7 +76,7 @@ PLAIN_PLACES: dict[str, str] = {
 
 
 def questions(scene: Scene, rng: Generator) -> list[tuple[str, str]]:
-    """One question of each kind that the scene allows, with its answer; the answers are in one fixed wording."""
+    """One question of each kind that the scene allows, with its answer in one fixed wording."""
     return [(question, answer) for _, question, answer in typed_questions(scene, rng)]
 
 
@@ -104,8 +103,8 @@ def typed_questions(scene: Scene, rng: Generator) -> list[tuple[str, str, str]]:
 def chat_turn(rng: Generator, split: str = "train") -> tuple[str, Scene | None, str]:
     """One turn of talk: (what the user says, the scene whose picture comes with it or None, the answer).
 
-    About 45 % ask for a drawing and 15 % for an edit of the given picture (the answer is the picture mark), 35 % ask
-    about the given picture, 5 % are greetings.
+    About 45 % ask for a drawing and 15 % for an edit of the given picture (the answer is the picture mark),
+    35 % ask about the given picture, 5 % are greetings.
     """
     draw = rng.random()
     if draw < 0.45:
@@ -131,7 +130,9 @@ def finish_question(text: str, rng: Generator) -> str:
 def _ask_count(scene: Scene, rng: Generator) -> tuple[str, str]:
     draw = rng.random()
     if draw < 0.5 or not scene.objects:
-        return pick(rng, ("how many objects are there?", "how many shapes are there?")), NUMBER_WORDS[len(scene.objects)]
+        return pick(rng, ("how many objects are there?", "how many shapes are there?")), NUMBER_WORDS[
+            len(scene.objects)
+        ]
     if draw < 0.75:
         shape = _present_or_any(rng, tuple(o.shape for o in scene.objects), palette.SHAPES)
         answer = NUMBER_WORDS[sum(o.shape == shape for o in scene.objects)]
@@ -152,7 +153,9 @@ def _ask_presence(scene: Scene, rng: Generator) -> tuple[str, str]:
     else:
         kind = (pick(rng, shapes), pick(rng, colors))
     article = "an" if kind[1][0] in "aeiou" else "a"
-    return f"is there {article} {kind[1]} {kind[0]}?", "yes" if kind in {o.kind for o in scene.objects} else "no"
+    return f"is there {article} {kind[1]} {kind[0]}?", "yes" if kind in {
+        o.kind for o in scene.objects
+    } else "no"
 
 
 def _ask_bigger(unique: list[Object], rng: Generator) -> list[tuple[str, str, str]]:
@@ -178,6 +181,14 @@ def _reading_order(obj: Object) -> tuple[int, int, float]:
 
 def _bare(text: str) -> str:
     text = (text[0].lower() + text[1:]).rstrip(".")
-    for opening in ("there is ", "there are ", "a picture of ", "a picture with ", "an image of ", "a drawing of ", "draw "):
+    for opening in (
+        "there is ",
+        "there are ",
+        "a picture of ",
+        "a picture with ",
+        "an image of ",
+        "a drawing of ",
+        "draw ",
+    ):
         text = text.removeprefix(opening)
     return text

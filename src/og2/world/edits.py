@@ -1,4 +1,4 @@
-"""Edits: a source scene, an instruction, and the scene that obeys it with everything else left exactly as it was."""
+"""Edits: a scene, an instruction, and the scene that obeys it with everything else left exactly as it was."""
 
 from __future__ import annotations
 
@@ -10,8 +10,17 @@ from og2.errors import RequestError
 from og2.world import palette
 from og2.world.language import finish, noun_phrase, place_phrase, relation_phrase
 from og2.world.requirements import EditRequirements, ObjectRequirement
-from og2.world.scenes import MAX_OBJECTS, Object, Scene, pick, place_object, relation, sample_color, sample_scene
-from og2.world.scenes import split_of
+from og2.world.scenes import (
+    MAX_OBJECTS,
+    Object,
+    Scene,
+    pick,
+    place_object,
+    relation,
+    sample_color,
+    sample_scene,
+    split_of,
+)
 
 EDIT_KINDS = ("recolour", "add", "remove")
 _RECOLOUR = (
@@ -24,7 +33,14 @@ _RECOLOUR = (
     "paint {0} {1}",
     "recolor {0} to {1}",
 )
-_REMOVE = ("remove {0}", "remove {0}", "delete {0}", "erase {0}", "take away {0}", "remove {0} from the picture")
+_REMOVE = (
+    "remove {0}",
+    "remove {0}",
+    "delete {0}",
+    "erase {0}",
+    "take away {0}",
+    "remove {0} from the picture",
+)
 _ADD = ("add {0}", "add {0}", "draw {0}", "put {0}", "place {0}", "insert {0}")
 _POLITE_SHARE = 0.08
 _TRIES = 60
@@ -44,9 +60,9 @@ class Edit:
 def sample_edit(rng: Generator, kinds: tuple[str, ...] = EDIT_KINDS, split: str = "train") -> Edit:
     """A random edit of one of the kinds.
 
-    The changed object keeps its numbers (a recolour only its colour differs), all else is identical. The phrase that
-    names the object fits exactly one object of the source. split "train": every tuple before and after is a training
-    tuple; "test": the changed object's tuple (recolour: the new one) is held out.
+    The changed object keeps its numbers (a recolour only its colour differs), all else is identical. The
+    phrase that names the object fits exactly one object of the source. split "train": every tuple before
+    and after is a training tuple; "test": the changed object's tuple (recolour: the new one) is held out.
     Raises: RequestError for an unknown kind.
     """
     unknown = [k for k in kinds if k not in EDIT_KINDS]

@@ -1,7 +1,7 @@
 """Sentences about scenes: captions, the phrases instructions are made of, and small-talk forms.
 
-A small grammar with paraphrases and fewer than 300 words. A caption comes with the requirements it states, so that
-what was said and what is checked cannot drift apart. Left and right are the viewer's.
+A small grammar with paraphrases and fewer than 300 words. A caption comes with the requirements it states,
+so that what was said and what is checked cannot drift apart. Left and right are the viewer's.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class Caption:
 def describe(scene: Scene, rng: Generator, full: bool = False) -> Caption:
     """A caption of the scene with its requirements.
 
-    Shape and colour of every object are always said; size, place or relation, and background sometimes, or, with
-    `full`, always size and place.
+    Shape and colour of every object are always said; size, place or relation, and background sometimes, or,
+    with `full`, always size and place.
     """
     if not scene.objects:
         return _describe_empty(scene, rng)
@@ -96,8 +96,10 @@ def caption(scene: Scene, rng: Generator, full: bool = False) -> str:
     return describe(scene, rng, full).text
 
 
-def requirements(scene: Scene, sizes: bool = False, places: bool = False, background: bool = False) -> Requirements:
-    """Everything the scene lets one require: shapes, colours and number, and on request sizes, places, background."""
+def requirements(
+    scene: Scene, sizes: bool = False, places: bool = False, background: bool = False
+) -> Requirements:
+    """What a scene requires: shapes, colours and number; on request sizes, places and background."""
     return Requirements(
         tuple(_stated(o, sizes, places) for o in scene.objects), (), scene.background if background else None
     )
@@ -166,7 +168,9 @@ def join(parts: list[str]) -> str:
 
 
 def _stated(obj: Object, size: bool, place: bool) -> ObjectRequirement:
-    return ObjectRequirement(obj.shape, obj.color, obj.size if size else None, obj.position if place else None)
+    return ObjectRequirement(
+        obj.shape, obj.color, obj.size if size else None, obj.position if place else None
+    )
 
 
 def _is_plural(scene: Scene) -> bool:

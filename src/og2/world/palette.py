@@ -30,6 +30,7 @@ COLORS: dict[str, Lab] = {
 COLOR_SIGMA: dict[str, float] = {"black": 1.5, "white": 1.0}
 DEFAULT_COLOR_SIGMA = 4.0
 RIVAL_DISTANCE = 12.0
+RIVAL_MARGIN = 8.0  # how much nearer its own prototype a colour must be
 
 # Backgrounds: chroma at most 12 and at least dE 18 away from white, so that every object stands out.
 BACKGROUNDS: dict[str, Lab] = {
@@ -50,7 +51,11 @@ SIZES: dict[str, tuple[float, float]] = {
 }
 
 # Intervals of the centre of an object's box; the gaps between them keep the names unambiguous.
-COLUMNS: dict[str, tuple[float, float]] = {"left": (0.0, 0.38), "center": (0.455, 0.545), "right": (0.62, 1.0)}
+COLUMNS: dict[str, tuple[float, float]] = {
+    "left": (0.0, 0.38),
+    "center": (0.455, 0.545),
+    "right": (0.62, 1.0),
+}
 ROWS: dict[str, tuple[float, float]] = {"top": (0.0, 0.38), "middle": (0.455, 0.545), "bottom": (0.62, 1.0)}
 POSITIONS: dict[str, tuple[str, str]] = {
     "top left": ("left", "top"),

@@ -1,7 +1,8 @@
 """Scenes to pixels: analytic signed distances, anti-aliased, a whole batch in a few torch operations.
 
-Not imported by the scorer. All objects of one shape in the batch are drawn together; the order of the objects in
-a scene is the painting order, though sampled scenes never overlap. Shapes: H, W pixels, N objects, B pictures.
+Not imported by the scorer. All objects of one shape in the batch are drawn together; the order of the
+objects in a scene is the painting order, though sampled scenes never overlap. Shapes: H, W pixels, N
+objects, B pictures.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ MIN_SIDE_PX = 8
 
 
 def render(scene: Scene, size: int | tuple[int, int] = 64, device: torch.device | str = "cpu") -> Tensor:
-    """The picture of one scene: uint8 (H, W, 3), sRGB.   Units: size in pixels, one side or (height, width)."""
+    """The picture of one scene: uint8 (H, W, 3), sRGB.   Units: size in px, one side or (height, width)."""
     return render_batch([scene], size, device)[0]
 
 
@@ -45,7 +46,9 @@ def render_batch(
         rows = [i for i, s in enumerate(scenes) if len(s.objects) > layer]
         objects = [scenes[i].objects[layer] for i in rows]
         alpha = _coverage(objects, height, width, canvas.device)[..., None]
-        rgb = torch.as_tensor(lab_to_srgb(np.array([o.lab for o in objects])), dtype=torch.float32, device=device)
+        rgb = torch.as_tensor(
+            lab_to_srgb(np.array([o.lab for o in objects])), dtype=torch.float32, device=device
+        )
         index = torch.tensor(rows, device=device)
         canvas[index] = torch.lerp(canvas[index], rgb.clamp(0, 1)[:, None, None, :], alpha)
     return canvas.mul_(255.0).round_().to(torch.uint8)
@@ -56,7 +59,9 @@ def _coverage(objects: Sequence[Object], height: int, width: int, device: torch.
     side = min(height, width)
     ys = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / side
     xs = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / side
-    table = torch.tensor([[o.x * width / side, o.y * height / side, o.radius, o.rotation] for o in objects], device=device)
+    table = torch.tensor(
+        [[o.x * width / side, o.y * height / side, o.radius, o.rotation] for o in objects], device=device
+    )
     cx, cy, radius, angle = (column[:, None, None] for column in table.T)
     dx, dy = (xs[None, None, :] - cx) / radius, (ys[None, :, None] - cy) / radius
     cos, sin = torch.cos(angle), torch.sin(angle)

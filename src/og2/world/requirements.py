@@ -22,7 +22,7 @@ class ObjectRequirement:
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a picture must show: exactly these objects, these relations (subject, relation, other), this background."""
+    """What a picture must show: exactly these objects, relations (subject, name, other) and background."""
 
     objects: tuple[ObjectRequirement, ...]
     relations: tuple[tuple[int, str, int], ...] = ()
@@ -46,9 +46,9 @@ class Requirements:
 class EditRequirements:
     """What an edit must do.
 
-    kind: "recolour", "add" or "remove". subject: the words of the object that changes (recolour, remove: as it is
-    in the source; add: as it must appear). color: the new colour of a recolour. relation: for an added object, the
-    relation to `anchor`, an object of the source.
+    kind: "recolour", "add" or "remove". subject: the words of the object that changes (recolour, remove: as
+    it is in the source; add: as it must appear). color: the new colour of a recolour. relation: for an
+    added object, the relation to `anchor`, an object of the source.
     """
 
     kind: str

@@ -1,11 +1,11 @@
 """Scenes of the mini-world and how they are drawn at random.
 
-A scene is one to three objects (none after an object was removed) on a plain background. Every number an object
-has (colour, radius, rotation, place) is continuous, so a finite list of pictures cannot be memorised. Pure
-functions of a `numpy.random.Generator`: the same generator state gives the same scene.
+A scene is one to three objects (none after an object was removed) on a plain background. Every number an
+object has (colour, radius, rotation, place) is continuous, so a finite list of pictures cannot be
+memorised. Pure functions of a `numpy.random.Generator`: the same generator state gives the same scene.
 
-Held-out split: a (shape, colour, size, position) tuple is `test` when a hash of its words says so (one in ten).
-Training scenes hold no test tuple; in a test scene the first object is one.
+Held-out split: a (shape, colour, size, position) tuple is `test` when a hash of its words says so (one in
+ten). Training scenes hold no test tuple; in a test scene the first object is one.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from numpy.random import Generator
 from og2.errors import RequestError
 from og2.world import palette
 from og2.world.palette import Lab
-from og2.world.shapes import MAX_ROTATION, half_extents
+from og2.world.shapes import MAX_ROTATION, outline_box
 
 SPLITS = ("train", "test")
 MAX_OBJECTS = 3
 TEST_SHARE = 0.10
-_SIZE_ODDS: dict[int, tuple[float, float, float]] = {1: (1 / 3, 1 / 3, 1 / 3), 2: (0.5, 0.5, 0.0), 3: (0.7, 0.3, 0.0)}
+_SIZE_ODDS: dict[int, tuple[float, float, float]] = {
+    1: (1 / 3, 1 / 3, 1 / 3),
+    2: (0.5, 0.5, 0.0),
+    3: (0.7, 0.3, 0.0),
+}
 _NUM_OBJECTS_ODDS = (0.5, 0.3, 0.2)
 _TWIN_SHARE = 0.12
 _TRIES = 60
@@ -34,7 +38,8 @@ _TRIES = 60
 class Object:
     """One object: its words (shape, color, size, position) and the numbers behind them.
 
-    Units: x, y (centre of the box) and radius as fractions of the picture's side; rotation in radians.
+    Units: x, y (origin of the outline, see `shapes`) and radius as fractions of the picture's side;
+    rotation in radians.
     """
 
     shape: str
@@ -68,7 +73,7 @@ class Scene:
 
 
 def split_of(key: tuple[str, str, str, str]) -> str:
-    """"test" for one in ten (shape, colour, size, position) tuples, by hash, else "train"."""
+    """ "test" for one in ten (shape, colour, size, position) tuples, by hash, else "train"."""
     return "test" if zlib.crc32("|".join(key).encode()) % 1000 < 1000 * TEST_SHARE else "train"
 
 
@@ -90,9 +95,9 @@ def pick(rng: Generator, options: tuple[str, ...]) -> str:
 def sample_scene(rng: Generator, num_objects: int | None = None, split: str = "train") -> Scene:
     """A random scene.
 
-    num_objects: 1 to 3; None draws it (1: 0.5, 2: 0.3, 3: 0.2). About one in eight scenes of several objects holds
-    only objects of one shape and colour (to count); in the others every pair differs in shape or colour.
-    Raises: RequestError for an unknown split or number of objects.
+    num_objects: 1 to 3; None draws it (1: 0.5, 2: 0.3, 3: 0.2). About one in eight scenes of several
+    objects holds only objects of one shape and colour (to count); in the others every pair differs in shape
+    or colour. Raises: RequestError for an unknown split or number of objects.
     """
     if split not in SPLITS:
         raise RequestError(f"split={split!r} is unknown; use one of {', '.join(SPLITS)}")
@@ -116,8 +121,8 @@ def place_object(
 ) -> Scene | None:
     """The scene with one more random object that fits, or None when no free place was found.
 
-    crowd: how many objects the finished scene holds (sizes get smaller); kind: fixed (shape, colour), else one
-    that the scene does not hold yet; split: of the new object's tuple.
+    crowd: how many objects the finished scene holds (sizes get smaller); kind: fixed (shape, colour), else
+    one that the scene does not hold yet; split: of the new object's tuple.
     """
     taken = {o.kind for o in scene.objects}
     for _ in range(_TRIES):
@@ -131,39 +136,51 @@ def place_object(
 
 
 def make_object(rng: Generator, shape: str, color: str, size: str, position: str) -> Object | None:
-    """An object with these words and random numbers, or None when it would not fit inside the picture there."""
+    """An object with these words and random numbers, or None when the picture has no room for it there."""
     radius = float(rng.uniform(*palette.SIZES[size]))
     rotation = float(rng.uniform(-1, 1)) * MAX_ROTATION[shape]
-    half_width, half_height = half_extents(shape, radius, rotation)
+    left, top, right, bottom = outline_box(shape, radius, rotation)
     column, row = palette.POSITIONS[position]
-    x = _draw_coordinate(rng, palette.COLUMNS[column], half_width)
-    y = _draw_coordinate(rng, palette.ROWS[row], half_height)
+    x = _draw_coordinate(rng, palette.COLUMNS[column], (right - left) / 2)
+    y = _draw_coordinate(rng, palette.ROWS[row], (bottom - top) / 2)
     if x is None or y is None:
         return None
+    # The words are about the box; the outline's origin lies off its middle when the figure is not symmetric.
+    x, y = x - (left + right) / 2, y - (top + bottom) / 2
     return Object(shape, color, size, position, sample_color(rng, color), x, y, radius, rotation)
 
 
 def sample_color(rng: Generator, color: str) -> Lab:
-    """A CIELAB colour that deserves the name: prototype plus jitter, inside sRGB, clear of the rival names."""
+    """A CIELAB colour that deserves the name: prototype plus jitter, in sRGB, clear of the rival names."""
     sigma = palette.COLOR_SIGMA.get(color, palette.DEFAULT_COLOR_SIGMA)
     for _ in range(_TRIES):
         lab = _jitter(rng, palette.COLORS[color], sigma)
         rgb = palette.lab_to_srgb(lab)
-        rivals = min(_distance(lab, other) for name, other in palette.COLORS.items() if name != color)
-        if rgb.min() >= -0.01 and rgb.max() <= 1.01 and rivals >= palette.RIVAL_DISTANCE:
+        rival = min(_distance(lab, other) for name, other in palette.COLORS.items() if name != color)
+        margin = rival - _distance(lab, palette.COLORS[color])
+        in_gamut = rgb.min() >= -0.01 and rgb.max() <= 1.01
+        if in_gamut and rival >= palette.RIVAL_DISTANCE and margin >= palette.RIVAL_MARGIN:
             return lab
     return palette.COLORS[color]
 
 
 def has_gap(a: Object, b: Object) -> bool:
     """Whether the boxes of two objects are at least MIN_GAP apart along one axis."""
-    (aw, ah), (bw, bh) = (half_extents(o.shape, o.radius, o.rotation) for o in (a, b))
-    return max(abs(a.x - b.x) - aw - bw, abs(a.y - b.y) - ah - bh) >= palette.MIN_GAP
+    one, other = box_of(a), box_of(b)
+    gaps = [max(one[i] - other[i + 2], other[i] - one[i + 2]) for i in (0, 1)]
+    return max(gaps) >= palette.MIN_GAP
+
+
+def box_of(obj: Object) -> tuple[float, float, float, float]:
+    """The object's upright box: left, top, right, bottom as fractions of the picture's side."""
+    left, top, right, bottom = outline_box(obj.shape, obj.radius, obj.rotation)
+    return obj.x + left, obj.y + top, obj.x + right, obj.y + bottom
 
 
 def relation(a: Object, b: Object) -> str | None:
     """The relation that clearly holds from a to b ("left of", ...), or None when it is a diagonal."""
-    dx, dy = a.x - b.x, a.y - b.y
+    one, other = box_of(a), box_of(b)
+    dx, dy = (one[i] + one[i + 2] - other[i] - other[i + 2] for i in (0, 1))
     if abs(dx) > 2.0 * abs(dy):
         return "left of" if dx < 0 else "right of"
     if abs(dy) > 2.0 * abs(dx):

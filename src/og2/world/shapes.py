@@ -1,7 +1,7 @@
 """Proportions of the six shapes, in units of an object's nominal radius.
 
-A shape of nominal radius 1 has its box centred on the origin when its rotation is 0. The renderer draws these
-outlines and the scene sampler keeps their boxes apart; the scorer does not import this file.
+The renderer draws these outlines and the scene sampler keeps their boxes apart; the scorer does not import
+this file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 
 SQUARE_HALF_SIDE = 0.90
 TRIANGLE_CIRCUMRADIUS = 1.30
-TRIANGLE_SHIFT = TRIANGLE_CIRCUMRADIUS / 4.0  # moves the box's centre, not the centroid, to the origin
+TRIANGLE_SHIFT = TRIANGLE_CIRCUMRADIUS / 4.0  # puts the upright triangle's box on the origin
 STAR_OUTER = 1.28
 STAR_INNER = 0.56
 CROSS_HALF_LENGTH = 1.12
@@ -36,7 +36,9 @@ def _star_tips() -> tuple[tuple[float, float], ...]:
 
 def _cross_corners() -> tuple[tuple[float, float], ...]:
     long, wide = CROSS_HALF_LENGTH, CROSS_HALF_WIDTH
-    return tuple((sx * x, sy * y) for x, y in ((long, wide), (wide, long)) for sx in (-1, 1) for sy in (-1, 1))
+    return tuple(
+        (sx * x, sy * y) for x, y in ((long, wide), (wide, long)) for sx in (-1, 1) for sy in (-1, 1)
+    )
 
 
 _S = SQUARE_HALF_SIDE
@@ -54,16 +56,15 @@ _CORNERS: dict[str, tuple[tuple[float, float], ...]] = {
 _ROUND: dict[str, float] = {"circle": 1.0, "ring": RING_OUTER}
 
 
-def half_extents(shape: str, radius: float, rotation: float) -> tuple[float, float]:
-    """Half width and half height of the smallest box around the object's centre that holds the object.
+def outline_box(shape: str, radius: float, rotation: float) -> tuple[float, float, float, float]:
+    """The smallest upright box that holds the object: left, top, right, bottom, relative to its origin.
 
     Units: radius and result as the caller's (a fraction of the picture's side); rotation in radians.
     """
     if shape in _ROUND:
         reach = radius * _ROUND[shape]
-        return reach, reach
+        return -reach, -reach, reach, reach
     cos, sin = math.cos(rotation), math.sin(rotation)
-    corners = _CORNERS[shape]
-    half_width = max(abs(x * cos - y * sin) for x, y in corners)
-    half_height = max(abs(x * sin + y * cos) for x, y in corners)
-    return radius * half_width, radius * half_height
+    xs = [radius * (x * cos - y * sin) for x, y in _CORNERS[shape]]
+    ys = [radius * (x * sin + y * cos) for x, y in _CORNERS[shape]]
+    return min(xs), min(ys), max(xs), max(ys)

@@ -1,8 +1,8 @@
-"""The public names of the world's specification: its words, scenes, sentences, edits, questions and requirements.
+"""The public names of the world's specification: words, scenes, sentences, edits, questions, requirements.
 
-One door for the rest of the package; the parts live in `palette` (what words mean), `scenes` (random scenes and the
-held-out split), `requirements` (checkable statements), `language` (captions), `edits` and `dialogue` (questions and
-chat). Nothing here draws or measures pixels.
+One door for the rest of the package; the parts live in `palette` (what words mean), `scenes` (random scenes
+and the held-out split), `requirements` (checkable statements), `language` (captions), `edits` and
+`dialogue` (questions and chat). Nothing here draws or measures pixels.
 """
 
 from __future__ import annotations
