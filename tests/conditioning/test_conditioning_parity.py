@@ -1,4 +1,4 @@
-"""Conditioning against the recordings of the official implementation: prompts, features, picture preprocessing."""
+"""Conditioning against the official implementation's recordings: prompts, features, picture preprocessing."""
 
 import json
 from pathlib import Path

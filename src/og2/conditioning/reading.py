@@ -146,7 +146,7 @@ def _check(picture: Image.Image, name: str) -> list[str]:
 
 
 def _is_16_bit(picture: Image.Image) -> bool:
-    """Whether the file behind a picture stores 16 bits a sample, which the library reads as 8 without saying so."""
+    """Whether the file stores 16 bits a sample, which the library reads as 8 without saying so."""
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
         return True
     for tile in getattr(picture, "tile", None) or ():

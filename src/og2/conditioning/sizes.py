@@ -1,4 +1,4 @@
-"""The one resize rule of the project. Without heavy imports, so that plans can be made without loading a model."""
+"""The one resize rule of the project, without heavy imports: plans need it before any model is loaded."""
 
 from __future__ import annotations
 
