@@ -1,0 +1,71 @@
+"""One call for metrics: `log(step, metrics)` to a JSONL file and, where installed, to TensorBoard.
+
+Names carry their units (`s_per_step`, `peak_gb`). Each line is flushed when written, so a killed run keeps its
+record; a resumed run appends to the same file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+class Tracker:
+    """Writes metrics of one run to `folder/metrics.jsonl` and optionally TensorBoard event files beside it."""
+
+    def __init__(self, folder: str | Path, tensorboard: bool = False) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._file = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
+        self._board = _open_tensorboard(self.folder) if tensorboard else None
+
+    def log(self, step: int, metrics: Mapping[str, float | str]) -> None:
+        """Append one record {step, time_s, **metrics}; a NaN or infinity is written as text, never dropped."""
+        record: dict[str, Any] = {"step": step, "time_s": round(time.time(), 2)}
+        record.update({name: _plain(value) for name, value in metrics.items()})
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in metrics.items():
+                if not isinstance(value, str):
+                    self._board.add_scalar(name, float(value), step)
+        logger.info("step %d  %s", step, "  ".join(f"{k} {_short(v)}" for k, v in metrics.items()))
+
+    def close(self) -> None:
+        """Close the files; the tracker is not used afterwards."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _open_tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError("tensorboard=true needs the package tensorboard: pip install 'og2[train]'") from error
+    return SummaryWriter(str(folder))
+
+
+def _plain(value: float | str) -> float | str:
+    if isinstance(value, str):
+        return value
+    number = float(value)
+    return round(number, 6) if math.isfinite(number) else str(number)
+
+
+def _short(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{float(value):.5g}"

@@ -1,0 +1,82 @@
+"""Optimizer, learning-rate schedule and weight average of a run.
+
+The schedule is warm-up, constant, then a decay to zero over the last part of the steps: a run can be lengthened
+or cut while it is still in the constant part without changing what was done before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW and its schedule.   Units: steps; `decay` is the share of all steps over which lr falls to zero."""
+
+    steps: int
+    lr: float
+    warmup: int = 100
+    schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    decay: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.99)
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.999
+
+
+def learning_rate(config: OptimConfig, step: int) -> float:
+    """The rate of the update with 0-based index `step`."""
+    rate = config.lr * min(1.0, (step + 1) / max(1, config.warmup))
+    if config.schedule == "constant":
+        return rate
+    start = config.steps * (1.0 - config.decay)
+    progress = min(1.0, max(0.0, (step - start) / max(1.0, config.steps - start)))
+    if config.schedule == "linear":
+        return rate * (1.0 - progress)
+    return rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def adamw(named_parameters: Iterable[tuple[str, nn.Parameter]], config: OptimConfig) -> torch.optim.AdamW:
+    """Fused AdamW; vectors (norms, biases) are not decayed."""
+    trained = [(name, p) for name, p in named_parameters if p.requires_grad]
+    groups = [
+        {"params": [p for _, p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for _, p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+
+
+class WeightAverage:
+    """Exponential moving average of parameters in float32.
+
+    The decay of update n is min(decay, (1 + n) / (10 + n)), so that the first weights are soon forgotten.
+    """
+
+    def __init__(self, named_parameters: Iterable[tuple[str, nn.Parameter]], decay: float) -> None:
+        self.decay = decay
+        self.num_updates = 0
+        self._parameters = dict(named_parameters)
+        self.tensors: dict[str, Tensor] = {n: p.detach().float().clone() for n, p in self._parameters.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the average toward the current parameters."""
+        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        self.num_updates += 1
+        average, current = list(self.tensors.values()), [p.detach().float() for p in self._parameters.values()]
+        torch._foreach_lerp_(average, current, 1.0 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the average and the model's parameters; a second call exchanges them back."""
+        for name, parameter in self._parameters.items():
+            kept = parameter.detach().clone()
+            parameter.copy_(self.tensors[name])
+            self.tensors[name].copy_(kept)

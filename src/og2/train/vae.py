@@ -1,0 +1,188 @@
+"""Trains the mini VAE: diffusers' AutoencoderKL on pictures of the world.
+
+Loss: squared and absolute error, heavier along edges (where a small VAE blurs), plus a small KL term. The
+posterior is sampled, so the decoder learns to forgive latents that are a little off. At the end the latents'
+mean and standard deviation become `shift_factor` and `scaling_factor`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+from torch.nn import functional
+
+from og2.data import world_source
+from og2.train.loop import RunConfig, train
+from og2.train.optim import OptimConfig
+from og2.world.scenes import Scene
+
+logger = logging.getLogger(__name__)
+EVAL_SEED = 900_001
+FIRST_LOGVAR = -4.0
+
+
+@dataclass(frozen=True)
+class VaeModelConfig:
+    """Sizes of the AutoencoderKL (four levels give a factor of 8)."""
+
+    block_out_channels: tuple[int, ...] = (32, 48, 96, 128)
+    layers_per_block: int = 1
+    latent_channels: int = 16
+    norm_num_groups: int = 16
+    mid_block_add_attention: bool = False
+
+
+@dataclass(frozen=True)
+class VaeDataConfig:
+    """Pictures per step, their side in pixels, and shares of scenes with 1, 2, 3 objects.
+
+    The first `crop_steps` steps see squares of `crop_px` around objects instead of whole pictures: most of a
+    picture is plain background, and a step costs a fraction.
+    """
+
+    batch: int = 16
+    size_px: int = 64
+    num_objects: tuple[float, ...] = (0.3, 0.35, 0.35)
+    crop_px: int = 32
+    crop_steps: int = 0
+    crop_batch: int = 16
+
+
+@dataclass(frozen=True)
+class VaeLossConfig:
+    """Weights of the loss terms; `edge` multiplies the local contrast of the picture."""
+
+    squared: float = 1.0
+    absolute: float = 0.1
+    edge: float = 4.0
+    kl: float = 1e-6
+
+
+@dataclass(frozen=True)
+class VaeRecipe:
+    """The recipe `kind: vae`."""
+
+    run: RunConfig
+    optim: OptimConfig
+    model: VaeModelConfig = VaeModelConfig()
+    data: VaeDataConfig = VaeDataConfig()
+    loss: VaeLossConfig = VaeLossConfig()
+
+
+def run(recipe: VaeRecipe) -> None:
+    """Train (or resume) the VAE of `recipe`."""
+    torch.manual_seed(recipe.run.seed)
+    train(VaeTask(recipe), recipe.run, recipe.optim)
+
+
+class VaeTask:
+    """The VAE as the loop sees it."""
+
+    def __init__(self, recipe: VaeRecipe) -> None:
+        self.recipe = recipe
+        self.module = build_vae(recipe.model, recipe.data.size_px)
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Weighted reconstruction error plus KL of one batch."""
+        weights = self.recipe.loss
+        pixels = self._pixels(step, generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            posterior = self.module.encode(pixels).latent_dist
+        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        noise = torch.randn(mean.shape, generator=generator)
+        latents = mean + noise * torch.exp(0.5 * logvar)
+        with torch.autocast("cpu", torch.bfloat16):
+            decoded = self.module.decode(latents).sample.float()
+        kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).sum(dim=(1, 2, 3)).mean()
+        error = decoded - pixels
+        weight = edge_weight(pixels, weights.edge)
+        value = (weight * (weights.squared * error.square() + weights.absolute * error.abs())).mean()
+        with torch.no_grad():
+            metrics = {"mse": error.square().mean().item(), "kl": kl.item(), "std": logvar.mul(0.5).exp().mean().item()}
+        return value + weights.kl * kl, metrics
+
+    def _pixels(self, step: int, generator: torch.Generator) -> Tensor:
+        data = self.recipe.data
+        crops = step < data.crop_steps
+        count = data.crop_batch if crops else data.batch
+        batch = world_source.scenes(self.recipe.run.seed, step * max(data.batch, data.crop_batch), count, data.num_objects)
+        pixels = world_source.pictures(batch, data.size_px)
+        return crop_objects(pixels, batch, data.crop_px, generator) if crops else pixels
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        """PSNR on unseen scenes by number of objects, and the latents' statistics (kept for `export`)."""
+        del step
+        result, latents = {}, []
+        for number in (1, 2, 3):
+            shares = [float(number == k) for k in (1, 2, 3)]
+            pixels = world_source.pictures(world_source.scenes(EVAL_SEED + number, 0, 48, shares), self.recipe.data.size_px)
+            mean = self.module.encode(pixels).latent_dist.mean
+            latents.append(mean)
+            decoded = self.module.decode(mean).sample.clamp(-1, 1)
+            result[f"psnr_{number}_db"] = psnr(decoded, pixels)
+        values = torch.cat(latents)
+        self.statistics = (values.mean().item(), values.std().item())
+        channel_std = values.std(dim=(0, 2, 3))
+        return {**result, "latent_mean": self.statistics[0], "latent_std": self.statistics[1],
+                "channel_std_min": channel_std.min().item(), "channel_std_max": channel_std.max().item()}
+
+    def export(self, folder: Path) -> None:
+        """diffusers' layout with shift_factor and scaling_factor measured by `evaluate`."""
+        mean, std = self.statistics
+        self.module.register_to_config(shift_factor=round(mean, 6), scaling_factor=round(1.0 / std, 6))
+        self.module.save_pretrained(folder)
+
+
+def build_vae(model: VaeModelConfig, size_px: int) -> AutoencoderKL:
+    """A fresh AutoencoderKL without quant convolutions, as OmniGen2's."""
+    levels = len(model.block_out_channels)
+    vae = AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=model.block_out_channels,
+        layers_per_block=model.layers_per_block,
+        latent_channels=model.latent_channels,
+        norm_num_groups=model.norm_num_groups,
+        mid_block_add_attention=model.mid_block_add_attention,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        sample_size=size_px,
+    )
+    with torch.no_grad():  # begin with a narrow posterior: early noise only hides the pictures
+        vae.encoder.conv_out.bias[model.latent_channels :] = FIRST_LOGVAR
+    return vae
+
+
+def crop_objects(pixels: Tensor, batch: Sequence[Scene], side: int, generator: torch.Generator) -> Tensor:
+    """(B, 3, side, side): of each picture a square near one of its objects."""
+    size = pixels.shape[-1]
+    result = []
+    for picture, scene in zip(pixels, batch, strict=True):
+        which, dx, dy = torch.rand(3, generator=generator).tolist()
+        obj = scene.objects[int(which * len(scene.objects))]
+        left, top = (
+            min(max(0, round(at * size + (jitter - 1.0) * side)), size - side) for at, jitter in ((obj.x, dx), (obj.y, dy))
+        )
+        result.append(picture[:, top : top + side, left : left + side])
+    return torch.stack(result)
+
+
+def edge_weight(pixels: Tensor, strength: float) -> Tensor:
+    """(B, 1, H, W), one plus `strength` times the local contrast (largest minus smallest of 3 x 3, at most 1)."""
+    largest = functional.max_pool2d(pixels, 3, 1, 1)
+    smallest = -functional.max_pool2d(-pixels, 3, 1, 1)
+    return 1.0 + strength * (largest - smallest).amax(dim=1, keepdim=True).clamp(max=1.0)
+
+
+def psnr(decoded: Tensor, pixels: Tensor) -> float:
+    """Mean over pictures of the peak signal-to-noise ratio in dB; both (B, 3, H, W) in [-1, 1]."""
+    error = (decoded.float() - pixels).square().mean(dim=(1, 2, 3)) / 4.0
+    return float((-10.0 * torch.log10(error.clamp(min=1e-10))).mean())

@@ -1,0 +1,301 @@
+"""Trains the mini vision-language model: a small Qwen2.5-VL, as a language model on conversations about the world.
+
+Its last hidden states condition the transformer, so two training-only heads ask every text token's state for that
+token and the one before it (what was said must stay readable), and others ask the states of picture tokens what lies
+there (this makes seeing start early). The heads are not part of the model that is shipped.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from og2.conditioning.processor import Processor, load_processor
+from og2.conditioning.templates import END_OF_TEXT, IM_END, IMAGE_PAD
+from og2.conditioning.vlm import tokenize
+from og2.data import conversations, world_source
+from og2.data.conversations import Conversation
+from og2.train.loop import RunConfig, train
+from og2.train.optim import OptimConfig
+from og2.world.spec import COLORS, SHAPES, SIZES, Scene
+
+logger = logging.getLogger(__name__)
+EVAL_SEED = 900_101
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class VlmModelConfig:
+    """Sizes of the Qwen2_5_VLForConditionalGeneration; `vision_*` is its picture encoder.   Units: *_px pixels."""
+
+    hidden_size: int = 192
+    num_layers: int = 4
+    num_heads: int = 4
+    num_kv_heads: int = 2
+    intermediate_size: int = 512
+    mrope_section: tuple[int, int, int] = (8, 8, 8)
+    max_positions: int = 1024
+    vision_hidden_size: int = 128
+    vision_depth: int = 3
+    vision_heads: int = 4
+    vision_intermediate_size: int = 384
+    patch_size_px: int = 8
+    merge_size: int = 2
+    window_px: int = 64
+
+
+@dataclass(frozen=True)
+class VlmDataConfig:
+    """Conversations per step and their kinds (see data/conversations.py)."""
+
+    batch: int = 32
+    size_px: int = 64
+    shares: tuple[float, ...] = (0.55, 0.2, 0.15, 0.1)
+    text_files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class VlmLossConfig:
+    """Weights: of tokens that are not the model's to say, of the two recall heads, of the picture heads."""
+
+    prompt_tokens: float = 0.1
+    recall: float = 0.2
+    sight: float = 0.5
+
+
+@dataclass(frozen=True)
+class VlmRecipe:
+    """The recipe `kind: vlm`; `processor` is the folder that the tokenizer recipe wrote."""
+
+    run: RunConfig
+    optim: OptimConfig
+    processor: Path
+    model: VlmModelConfig = VlmModelConfig()
+    data: VlmDataConfig = VlmDataConfig()
+    loss: VlmLossConfig = VlmLossConfig()
+
+
+def run(recipe: VlmRecipe) -> None:
+    """Train (or resume) the vision-language model of `recipe`."""
+    torch.manual_seed(recipe.run.seed)
+    train(VlmTask(recipe), recipe.run, recipe.optim)
+
+
+class _WithHeads(nn.Module):
+    """The model and its training-only heads."""
+
+    def __init__(self, mllm: Qwen2_5_VLForConditionalGeneration, width: int, vocabulary: int) -> None:
+        super().__init__()
+        self.mllm = mllm
+        self.recall = nn.Linear(width, 2 * vocabulary)
+        self.sight = nn.Linear(width, len(SHAPES) + len(COLORS) + len(SIZES) + 3)
+
+
+@dataclass
+class _Batch:
+    inputs: dict[str, Tensor]
+    said: Tensor  # (B, T) True where the token is the model's to say
+    valid: Tensor  # (B, T)
+    exchanges: list[list[tuple[str, int, int]]]  # per conversation: (kind, first, end) of each answer
+    scenes: list[Scene]
+
+
+class VlmTask:
+    """The language model as the loop sees it."""
+
+    def __init__(self, recipe: VlmRecipe) -> None:
+        self.recipe = recipe
+        self.processor = load_processor(recipe.processor)
+        self.vocabulary = len(self.processor.tokenizer)
+        self.mllm = build_vlm(recipe.model, self.processor)
+        self.module = _WithHeads(self.mllm, recipe.model.hidden_size, self.vocabulary)
+        self.texts = [t for path in recipe.data.text_files for t in path.read_text(encoding="utf-8").splitlines()]
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Next-token loss of one batch of conversations plus the heads' losses."""
+        del generator
+        data, weights = self.recipe.data, self.recipe.loss
+        batch = self._batch(self.recipe.run.seed, step * data.batch, data.batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            states = self._states(batch)
+            next_said, next_valid = batch.said[:, 1:], batch.valid[:, 1:]
+            logits = self.mllm.lm_head(states[:, :-1][next_valid])
+            tokens = functional.cross_entropy(logits.float(), batch.inputs["input_ids"][:, 1:][next_valid], reduction="none")
+            recall = self._recall_loss(states, batch)
+            sight = self._sight_loss(states, batch)
+        said = next_said[next_valid].float()
+        weight = said + weights.prompt_tokens * (1.0 - said)
+        value = (tokens * weight).sum() / weight.sum() + weights.recall * recall + weights.sight * sight
+        answers = (tokens.detach() * said).sum() / said.sum().clamp(min=1)
+        return value, {"answer_loss": answers.item(), "recall_loss": recall.item(), "sight_loss": sight.item()}
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        """Share of answers that greedy decoding would give exactly, by kind of question, on unseen conversations."""
+        del step
+        right: dict[str, list[float]] = {}
+        for first in range(0, 160, 32):
+            batch = self._batch(EVAL_SEED, first, 32)
+            with torch.autocast("cpu", torch.bfloat16):
+                states = self._states(batch)
+                best = self.mllm.lm_head(states).argmax(dim=-1)
+            hits = best[:, :-1] == batch.inputs["input_ids"][:, 1:]
+            for row, exchanges in enumerate(batch.exchanges):
+                for kind, start, end in exchanges:
+                    right.setdefault(kind, []).append(float(hits[row, start - 1 : end - 1].all()))
+        return {f"exact_{kind}": sum(values) / len(values) for kind, values in sorted(right.items())}
+
+    def export(self, folder: Path) -> None:
+        """transformers' layout, without the training-only heads."""
+        self.mllm.save_pretrained(folder)
+
+    def _states(self, batch: _Batch) -> Tensor:
+        return self.mllm.model(**batch.inputs, use_cache=False).last_hidden_state
+
+    def _recall_loss(self, states: Tensor, batch: _Batch) -> Tensor:
+        ids = batch.inputs["input_ids"]
+        is_text = batch.valid & (ids != self.mllm.config.image_token_id)
+        chosen = is_text[:, 1:] & is_text[:, :-1]
+        own, before = self.module.recall(states[:, 1:][chosen]).float().chunk(2, dim=-1)
+        return functional.cross_entropy(own, ids[:, 1:][chosen]) + functional.cross_entropy(before, ids[:, :-1][chosen])
+
+    def _sight_loss(self, states: Tensor, batch: _Batch) -> Tensor:
+        if not batch.scenes:
+            return states.new_zeros(())
+        seen = states[batch.inputs["input_ids"] == self.mllm.config.image_token_id]
+        cells = self.recipe.data.size_px // (self.recipe.model.patch_size_px * self.recipe.model.merge_size)
+        labels = torch.cat([cell_labels(scene, cells) for scene in batch.scenes])
+        sizes = [len(SHAPES) + 1, len(COLORS) + 1, len(SIZES) + 1]
+        parts = self.module.sight(seen).float().split(sizes, dim=-1)
+        return sum(
+            (functional.cross_entropy(part, labels[:, i]) for i, part in enumerate(parts)), start=seen.new_zeros(())
+        ) / len(parts)
+
+    def _batch(self, seed: int, first: int, count: int) -> _Batch:
+        data = self.recipe.data
+        talks = [conversations.conversation(seed, i, data.shares, self.texts) for i in range(first, first + count)]
+        cells = (data.size_px // (self.recipe.model.patch_size_px * self.recipe.model.merge_size)) ** 2
+        rows = [tokenize_conversation(talk, self.processor, cells) for talk in talks]
+        pad = self.processor.token_id(END_OF_TEXT)
+        length = max(len(row.ids) for row in rows)
+        ids = torch.full((count, length), pad)
+        said, valid = torch.zeros(count, length, dtype=torch.bool), torch.zeros(count, length, dtype=torch.bool)
+        for i, row in enumerate(rows):
+            ids[i, : len(row.ids)] = torch.tensor(row.ids)
+            said[i, : len(row.ids)] = torch.tensor(row.said)
+            valid[i, : len(row.ids)] = True
+        inputs = {"input_ids": ids, "attention_mask": valid.long()}
+        scenes = [talk.scene for talk in talks if talk.scene is not None]
+        if scenes:
+            inputs |= self._picture_inputs(scenes)
+            inputs["mm_token_type_ids"] = (ids == self.mllm.config.image_token_id).int()
+        return _Batch(inputs, said, valid, [row.answers for row in rows], scenes)
+
+    def _picture_inputs(self, scenes: Sequence[Scene]) -> dict[str, Tensor]:
+        pixels = world_source.pictures(scenes, self.recipe.data.size_px)
+        model = self.recipe.model
+        grid = self.recipe.data.size_px // model.patch_size_px
+        return {
+            "pixel_values": vision_patches(pixels, model.patch_size_px, model.merge_size),
+            "image_grid_thw": torch.tensor([[1, grid, grid]]).repeat(len(scenes), 1),
+        }
+
+
+@dataclass
+class _Row:
+    ids: list[int]
+    said: list[bool]
+    answers: list[tuple[str, int, int]]
+
+
+def tokenize_conversation(talk: Conversation, processor: Processor, num_picture_tokens: int) -> _Row:
+    """Token ids with picture marks expanded, which of them the model says, and where each answer lies."""
+    pad = processor.token_id(IMAGE_PAD)
+    row = _Row([], [], [])
+    answered = 0
+    for text, is_said in talk.pieces():
+        ids = [j for i in tokenize(processor, text) for j in ([pad] * num_picture_tokens if i == pad else [i])]
+        start = len(row.ids)
+        row.ids += ids
+        row.said += [is_said] * len(ids)
+        if is_said:
+            row.answers.append((talk.exchanges[answered].kind, start, len(row.ids)))
+            answered += 1
+    return row
+
+
+def vision_patches(pixels: Tensor, patch_px: int, merge: int) -> Tensor:
+    """Pictures (B, 3, H, W) in [-1, 1] as the Qwen2-VL processor cuts them: (patches, 3 * 2 * patch * patch).
+
+    Patches of one merged token follow one another; each picture counts as two equal frames.
+    """
+    batch, channels, height, width = pixels.shape
+    rows, columns = height // (patch_px * merge), width // (patch_px * merge)
+    grid = pixels.reshape(batch, channels, rows, merge, patch_px, columns, merge, patch_px)
+    patches = grid.permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(-1, channels, 1, patch_px * patch_px)
+    return patches.expand(-1, -1, 2, -1).reshape(len(patches), -1)
+
+
+def cell_labels(scene: Scene, cells: int) -> Tensor:
+    """What has its centre in each cell of a (cells x cells) grid: (cells * cells, 3) shape, colour, size; 0 = nothing."""
+    labels = torch.zeros(cells * cells, 3, dtype=torch.long)
+    for obj in scene.objects:
+        cell = min(int(obj.y * cells), cells - 1) * cells + min(int(obj.x * cells), cells - 1)
+        words = ((tuple(SHAPES), obj.shape), (tuple(COLORS), obj.color), (tuple(SIZES), obj.size))
+        labels[cell] = torch.tensor([1 + known.index(word) for known, word in words])
+    return labels
+
+
+def build_vlm(model: VlmModelConfig, processor: Processor) -> Qwen2_5_VLForConditionalGeneration:
+    """A fresh Qwen2.5-VL of these sizes, its token ids taken from the processor."""
+    ids = {name: processor.token_id(token) for name, token in _TOKEN_FIELDS.items()}
+    end, pad = processor.token_id(IM_END), processor.token_id(END_OF_TEXT)
+    text: dict[str, Any] = {
+        "vocab_size": len(processor.tokenizer),
+        "hidden_size": model.hidden_size,
+        "intermediate_size": model.intermediate_size,
+        "num_hidden_layers": model.num_layers,
+        "num_attention_heads": model.num_heads,
+        "num_key_value_heads": model.num_kv_heads,
+        "max_position_embeddings": model.max_positions,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": True,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": list(model.mrope_section)},
+        "bos_token_id": pad,
+        "eos_token_id": end,
+        "pad_token_id": pad,
+    }
+    vision = {
+        "depth": model.vision_depth,
+        "hidden_size": model.vision_hidden_size,
+        "intermediate_size": model.vision_intermediate_size,
+        "num_heads": model.vision_heads,
+        "out_hidden_size": model.hidden_size,
+        "patch_size": model.patch_size_px,
+        "spatial_patch_size": model.patch_size_px,
+        "spatial_merge_size": model.merge_size,
+        "temporal_patch_size": 2,
+        "window_size": model.window_px,
+        "fullatt_block_indexes": [model.vision_depth - 1],
+        "in_channels": 3,
+    }
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)
+    mllm = Qwen2_5_VLForConditionalGeneration(config)
+    mllm.generation_config = GenerationConfig(bos_token_id=pad, eos_token_id=end, pad_token_id=pad, do_sample=False)
+    return mllm
+
+
+_TOKEN_FIELDS = {
+    "image_token_id": IMAGE_PAD,
+    "video_token_id": "<|video_pad|>",
+    "vision_start_token_id": "<|vision_start|>",
+    "vision_end_token_id": "<|vision_end|>",
+    "vision_token_id": "<|vision_pad|>",
+}
