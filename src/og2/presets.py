@@ -10,7 +10,6 @@ og2.json: {"name": str, "native_size": px, "max_pixels": px, "max_input_image_si
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -95,7 +94,7 @@ SCHEDULER_ALIASES: Mapping[str, str] = MappingProxyType({"dpmsolver": "dpmsolver
 class Profile:
     """What a checkpoint is made for. Sizes in pixels; `config` is the transformer's, if it was read.
 
-    `model_hash` names the weights in picture metadata; empty if there is no folder.
+    `model_hash` names the weights in picture metadata; empty until they are loaded.
     """
 
     name: str = "omnigen2"
@@ -117,7 +116,7 @@ class Profile:
 
 
 def read_profile(folder: Path) -> Profile:
-    """The profile of a checkpoint folder, from its JSON files and samples of its weight files.
+    """The profile of a checkpoint folder, from its JSON files alone.
 
     Raises: CheckpointError for an og2.json that is not JSON or names unknown keys or presets.
     """
@@ -133,23 +132,7 @@ def read_profile(folder: Path) -> Profile:
         own.setdefault("max_pixels", own["native_size"] ** 2)
         own.setdefault("max_input_image_side_length", own["native_size"])
     config = _read_json(folder / "transformer" / "config.json")
-    return Profile(**own, config=config or None, model_hash=model_hash(folder))
-
-
-def model_hash(folder: Path, samples: int = 16, block: int = 4096) -> str:
-    """A name for the weights in a folder: 16 hex digits over file names, sizes and evenly spread blocks.
-
-    Not a proof of integrity: it tells models apart in milliseconds, whatever their size.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
-        with path.open("rb") as file:
-            for index in range(samples):
-                file.seek(max(0, size - block) * index // max(1, samples - 1))
-                digest.update(file.read(block))
-    return digest.hexdigest()[:16]
+    return Profile(**own, config=config or None)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

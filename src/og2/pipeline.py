@@ -1,0 +1,341 @@
+"""The whole data flow, readable from `run_all` down: Request -> plan -> conditioning -> references ->
+guided velocity -> solver -> VAE decode -> Result.
+
+There is no second one: single pictures, batches and chat pass through it. The pipeline holds networks and
+nothing else; what belongs to a call lives in objects made for that call. By default each picture is
+computed by itself, the language model reads one prompt at a time and the VAE one picture at a time, so a
+picture's bytes never depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from PIL import Image
+from torch import Tensor
+
+from og2.call import (
+    Inputs,
+    OnStep,
+    OutputType,
+    Progress,
+    Settings,
+    check_noise,
+    delivered,
+    joined,
+    needs_negative,
+    requests_of,
+    settings_of,
+)
+from og2.conditioning import images, vlm
+from og2.conditioning.templates import Turn
+from og2.drawing import Picture, draw_latents
+from og2.errors import Og2Error
+from og2.model.transformer import OmniGen2Transformer2DModel
+from og2.request import Plan, Profile, Request, Result, plan, read_profile, resolve
+
+__all__ = ["OmniGen2Pipeline", "Progress", "Settings"]
+
+REFERENCE_STREAM = 0x9E3779B97F4A7C15
+"""Distance between the seeds of a picture's noise and of its references' noise (2**64 / golden ratio)."""
+DESCRIBE = "Describe this picture."
+_NOT_OPTIONS = ("self", "output_type", "return_dict", "options")
+
+
+@dataclass
+class Job:
+    """One request on its way through `run_all`: what was planned, given, read and encoded so far."""
+
+    plan: Plan
+    inputs: Inputs
+    pictures: list[Image.Image]
+    text: Tensor | None = None
+    negative: Tensor | None = None
+    posteriors: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+
+class OmniGen2Pipeline(DiffusionPipeline):
+    """Draws, edits, combines and describes pictures with an OmniGen2 checkpoint.
+
+    Placement, offload and the progress bar are those of diffusers. Calling it never changes it.
+    """
+
+    model_cpu_offload_seq = "mllm->transformer->vae"
+
+    def __init__(
+        self,
+        transformer: OmniGen2Transformer2DModel,
+        vae: Any,
+        mllm: Any,
+        processor: vlm.Processor,
+        profile: Profile | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(transformer=transformer, vae=vae, mllm=mllm, processor=processor)
+        self.profile = profile or Profile(config=dict(transformer.config))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path | None = None,
+        dtype: torch.dtype | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        transformer_path: str | Path | None = None,
+        torch_dtype: torch.dtype | None = None,
+    ) -> OmniGen2Pipeline:
+        """The pipeline of a folder in the published layout, of a hub id, or of mini (None or "mini").
+
+        dtype None keeps the stored one; torch_dtype is its older name. Raises: CheckpointError.
+        """
+        from og2.model.weights import load_components
+
+        found = load_components(
+            pretrained_model_name_or_path, dtype or torch_dtype, revision, local_files_only, transformer_path
+        )
+        profile = replace(read_profile(found.folder), model_hash=found.fingerprint)
+        processor = vlm.load_processor(found.processor_folder)
+        return cls(found.transformer, found.vae, found.mllm, processor, profile)
+
+    def __call__(  # noqa: PLR0913  the official call
+        self,
+        prompt: str | list[str] | None = None,
+        negative_prompt: str | list[str] | None = None,
+        input_images: Any = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        text_guidance_scale: float | None = None,
+        image_guidance_scale: float | None = None,
+        cfg_range: tuple[float, float] | None = None,
+        max_pixels: int | None = None,
+        max_input_image_side_length: int | None = None,
+        align_res: bool | None = None,
+        num_images_per_prompt: int | None = None,
+        scheduler: str | None = None,
+        seed: int | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: Tensor | list[Tensor] | None = None,
+        reference_noise: list[Tensor] | None = None,
+        output_type: OutputType = "pil",
+        return_dict: bool = True,
+        **options: Any,
+    ) -> Any:
+        """Pictures for one prompt or a list of prompts: a Result whose `.images` holds them in order.
+
+        What is None is decided by the preset and the model. With a list of prompts every option is one
+        value for all or a list of one value each, and `input_images` is a list of (list or None).
+        `latents`: initial noise per picture; `reference_noise`: the standard-normal draw for each
+        reference, in order. `options`: the other fields of Request, names users bring from elsewhere,
+        `prompt_embeds` and the like, and those of Settings, `callback_on_step_end` and `step_func`.
+        return_dict=False gives the bare pictures. Raises: RequestError, ImageError, Cancelled.
+        """
+        given = {name: value for name, value in locals().items() if name not in _NOT_OPTIONS}
+        settings, options = settings_of(self, output_type, options)
+        requests, inputs = requests_of({**given, **options})
+        result = joined(self.run_all(requests, inputs, settings), output_type)
+        return result if return_dict else result.images
+
+    def run(self, request: Request, on_step: OnStep | None = None, output_type: OutputType = "pil") -> Result:
+        """The pictures of one request, picture i from seed + i."""
+        return self.run_all([request], settings=Settings(output_type, on_step=on_step))[0]
+
+    @torch.no_grad()
+    def run_all(
+        self,
+        requests: Sequence[Request],
+        inputs: Sequence[Inputs] | None = None,
+        settings: Settings | None = None,
+    ) -> list[Result]:
+        """One result per request, in order.
+
+        Every request of the call is planned, and its pictures read, before anything is computed.
+        """
+        settings, clock = settings or Settings(), _Clock()
+        jobs = [self._plan(r, i) for r, i in zip(requests, inputs or [Inputs()] * len(requests), strict=True)]
+        with clock("conditioning_s"):
+            self._encode_texts(jobs)
+        with clock("references_s"):
+            for job in jobs:
+                job.posteriors = [self._encode_picture(picture, job.plan.request) for picture in job.pictures]
+        pictures = [self._picture(job, index) for job in jobs for index in range(len(job.plan.seeds))]
+        with clock("denoise_s"), self._progress(pictures, settings.on_step) as on_step:
+            latents = draw_latents(self.transformer, pictures, settings.pack, settings.together, on_step)
+        with clock("decode_s"):
+            done = [
+                self._decode(x, picture.plan, settings.output_type)
+                for x, picture in zip(latents, pictures, strict=True)
+            ]
+        return _results(jobs, done, clock.finish(), settings.output_type)
+
+    def chat(
+        self,
+        prompt: str,
+        input_images: Sequence[Any] = (),
+        max_new_tokens: int = 256,
+        sampling: vlm.Sampling | None = None,
+        on_token: Callable[[str], None] | None = None,
+        history: Sequence[Turn] = (),
+        **options: Any,
+    ) -> Result:
+        """The model's answer in `.text`, and in `.images` the picture that it asked for, if it did.
+
+        A picture is drawn with the text features of the prompt in the chat form, its pictures seen;
+        `options` are those of Request. `history`: earlier turns, whose pictures come first in `input_images`.
+        """
+        settings, options = settings_of(self, options.pop("output_type", "pil"), options)
+        loaded = [images.load_image(source) for source in input_images]
+        pictures = [picture for picture, _ in loaded]
+        request = resolve(
+            Request.from_options({"prompt": prompt, "input_images": pictures, **options}), self.profile
+        )
+        clock = _Clock()
+        with clock("answer_s"):
+            said = vlm.answer(
+                self.mllm, self.processor, prompt, pictures, max_new_tokens, sampling, on_token, history
+            )
+        notes = tuple(note for _, changes in loaded for note in changes)
+        if not said.is_complete:
+            notes = (*notes, f"the answer was cut at max_new_tokens={max_new_tokens}")
+        if not said.wants_image:
+            return Result([], notes=notes, timings=clock.finish(), text=said.text)
+        limit = request.max_sequence_length
+        features = vlm.encode_chat(self.mllm, self.processor, prompt, pictures, limit)
+        negative = vlm.encode_chat(self.mllm, self.processor, request.negative_prompt or "", (), limit)
+        inputs = Inputs(prompt_embeds=features, negative_prompt_embeds=negative)
+        drawn = self.run_all([request], [inputs], settings)[0]
+        timings = {**clock.finish(), **drawn.timings}
+        return replace(drawn, notes=(*notes, *drawn.notes), timings=timings, text=said.text)
+
+    def describe(self, image: Any, question: str = DESCRIBE, max_new_tokens: int = 256) -> str:
+        """What the model says about a picture, or a list of pictures; likeliest words, nothing is drawn."""
+        sources = image if isinstance(image, (list, tuple)) else [image]
+        pictures = [images.load_image(source)[0] for source in sources]
+        return vlm.answer(self.mllm, self.processor, question, pictures, max_new_tokens).text
+
+    def _plan(self, request: Request, inputs: Inputs) -> Job:
+        read = [images.load_image(source) for source in request.input_images]
+        pictures = [picture for picture, _ in read]
+        planned = plan(request, self.profile, [(picture.height, picture.width) for picture in pictures])
+        notes = [note for _, changes in read for note in changes]
+        if inputs.has_own_noise:
+            notes.append("the noise was given with the call; the seed does not reproduce the picture")
+        return Job(replace(planned, notes=(*notes, *planned.notes)), inputs, pictures)
+
+    def _encode_texts(self, jobs: Sequence[Job]) -> None:
+        """Text features of every job; each distinct text is read once, alone."""
+        memo: dict[tuple[str, int | None], Tensor] = {}
+
+        def features(given: Tensor | None, text: str, limit: int | None) -> Tensor:
+            if given is not None:
+                return self._placed(given)
+            if (text, limit) not in memo:
+                memo[text, limit] = self._placed(vlm.encode_prompt(self.mllm, self.processor, text, limit))
+            return memo[text, limit]
+
+        for job in jobs:
+            request, given = job.plan.request, job.inputs
+            limit = request.max_sequence_length
+            job.text = features(given.prompt_embeds, request.prompt, limit)
+            if needs_negative(job.plan):
+                job.negative = features(given.negative_prompt_embeds, request.negative_prompt or "", limit)
+
+    def _encode_picture(self, picture: Image.Image, request: Request) -> tuple[Tensor, Tensor]:
+        """Mean and deviation (C, h, w) of a reference's posterior in the VAE."""
+        assert request.max_pixels is not None
+        pixels = images.preprocess(picture, request.max_pixels, request.max_input_image_side_length)
+        posterior = self.vae.encode(pixels.to(self._execution_device, self.vae.dtype)).latent_dist
+        return posterior.mean[0], posterior.std[0]
+
+    def _picture(self, job: Job, index: int) -> Picture:
+        """Picture `index` of a job: its noise drawn on the CPU in float32 from its own seed."""
+        assert job.text is not None
+        seed, generators = job.plan.seeds[index], job.inputs.generators
+        shape = (self.vae.config.latent_channels, *job.plan.latent_size)
+        if job.inputs.latents is not None:
+            noise = check_noise(job.inputs.latents[index], shape, "latents")
+        else:
+            noise = _draw(shape, generators[index] if generators else seed)
+        references = []
+        for k, (mean, std) in enumerate(job.posteriors):
+            shape = tuple(mean.shape)
+            if job.inputs.reference_noise is not None:
+                drawn = check_noise(job.inputs.reference_noise[k], shape, "reference_noise")
+            else:
+                own_seed = (seed + (k + 1) * REFERENCE_STREAM) % 2**64
+                drawn = _draw(shape, generators[index] if generators else own_seed)
+            references.append(self._placed(self._scaled(mean + std * drawn.to(mean.device, mean.dtype))))
+        return Picture(job.plan, noise.to(self._execution_device), job.text, job.negative, tuple(references))
+
+    def _scaled(self, z: Tensor) -> Tensor:
+        return (z - (self.vae.config.shift_factor or 0.0)) * self.vae.config.scaling_factor
+
+    def _decode(self, latents: Tensor, plan: Plan, output_type: OutputType) -> Tensor:
+        """The picture (3, H, W), float32 in [0, 1] on the CPU, at the size to deliver; or the latents."""
+        if output_type == "latent":
+            return latents.cpu()
+        config = self.vae.config
+        z = latents[None].to(self.vae.dtype) / config.scaling_factor + (config.shift_factor or 0.0)
+        pixels = images.resize_output(self.vae.decode(z, return_dict=False)[0], plan.output_size)
+        if not bool(torch.isfinite(pixels).all()):
+            raise Og2Error(
+                f"the picture came out as values that are no numbers in {self.vae.dtype}; "
+                "load the model in bfloat16 or float32"
+            )
+        return images.postprocess(pixels)[0].cpu()
+
+    def _placed(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._execution_device, self.transformer.dtype)
+
+    @contextmanager
+    def _progress(self, pictures: Sequence[Picture], on_step: OnStep | None) -> Iterator[OnStep]:
+        """A step callback that moves the progress bar and then calls the caller's."""
+        with self.progress_bar(total=sum(picture.plan.num_steps for picture in pictures)) as bar:
+
+            def step(progress: Progress) -> bool | list[Tensor] | None:
+                bar.update(len(progress.pictures))
+                return on_step(progress) if on_step is not None else None
+
+            yield step
+
+
+class _Clock:
+    """Seconds spent in each stage of one call."""
+
+    def __init__(self) -> None:
+        self.start, self.timings = time.perf_counter(), {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.timings[stage] = time.perf_counter() - start
+
+    def finish(self) -> dict[str, float]:
+        return {**self.timings, "total_s": time.perf_counter() - self.start}
+
+
+def _draw(shape: tuple[int, ...], source: int | torch.Generator) -> Tensor:
+    """Standard-normal numbers in float32 from a seed, or from a generator where it lives."""
+    generator = torch.Generator().manual_seed(source) if isinstance(source, int) else source
+    return torch.randn(shape, generator=generator, dtype=torch.float32, device=generator.device)
+
+
+def _results(
+    jobs: Sequence[Job], done: Sequence[Tensor], timings: dict[str, float], output_type: OutputType
+) -> list[Result]:
+    found, start = [], 0
+    for job in jobs:
+        count = len(job.plan.seeds)
+        seeds = tuple(None if job.inputs.has_own_noise else seed for seed in job.plan.seeds)
+        own = delivered(done[start : start + count], output_type)
+        found.append(Result(own, seeds, job.plan.notes, (job.plan,), timings))
+        start += count
+    return found
