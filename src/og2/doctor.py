@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from og2 import footprint
-from og2.errors import CheckpointError, Og2Error
+from og2.errors import Og2Error
+from og2.model.hub import resolve_folder
 
 EXTRAS = {
     "eval": ("cv2", "scipy"),
@@ -60,8 +61,12 @@ def main(model: str | None = None, json: bool = False) -> None:
     own = placements(sizes, device_gb, ram_gb) if sizes else []
     published = placements(footprint.PUBLISHED, device_gb, ram_gb)
     if json:
-        report = {"checks": [asdict(check) for check in checks], "model": model or "mini",
-                  "placements": [asdict(item) for item in own], "published": [asdict(item) for item in published]}
+        report = {
+            "checks": [asdict(check) for check in checks],
+            "model": model or "mini",
+            "placements": [asdict(item) for item in own],
+            "published": [asdict(item) for item in published],
+        }
         sys.stdout.write(json_format.dumps(report) + "\n")
     else:
         sys.stdout.write("\n".join(_lines(checks, model, own, published)) + "\n")
@@ -77,10 +82,15 @@ def placements(parameters: dict[str, int], device_gb: float | None, ram_gb: floa
     for dtype, size in (("fp32", 4), ("bf16", 2)):
         working = WORKING_GB * size / 2 * min(1.0, whole)
         if device_gb is None:
-            rows.append(Placement("on the CPU", dtype, 0.0, whole * size + working, whole * size + working <= ram_gb))
+            rows.append(
+                Placement("on the CPU", dtype, 0.0, whole * size + working, whole * size + working <= ram_gb)
+            )
             continue
-        ways = (("all on the accelerator", whole, 0.0), ("--model-cpu-offload", largest, whole),
-                ("--sequential-cpu-offload", 0.1 * largest, whole))
+        ways = (
+            ("all on the accelerator", whole, 0.0),
+            ("--model-cpu-offload", largest, whole),
+            ("--sequential-cpu-offload", 0.1 * largest, whole),
+        )
         for how, on_device, in_ram in ways:
             need, ram = on_device * size + working, in_ram * size
             rows.append(Placement(how, dtype, need, ram, need <= device_gb and ram <= ram_gb))
@@ -110,8 +120,14 @@ def free_ram_gb() -> float:
 def _python() -> Iterator[Check]:
     version = platform.python_version()
     state = "ok" if sys.version_info >= (3, 10) else "bad"
-    yield Check("Python", state, f"{version} on {platform.system()} {platform.machine()}", "og2 needs 3.10 or newer")
-    yield Check("CPU", "ok", f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores")
+    yield Check(
+        "Python", state, f"{version} on {platform.system()} {platform.machine()}", "og2 needs 3.10 or newer"
+    )
+    yield Check(
+        "CPU",
+        "ok",
+        f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores",
+    )
     yield Check("memory", "ok", f"{free_ram_gb():.1f} GB free")
 
 
@@ -132,8 +148,12 @@ def _torch() -> Iterator[Check]:
     yield Check("threads", "ok", f"{torch.get_num_threads()} (OMP_NUM_THREADS sets them)")
     device, name = _accelerator()
     if device == "cpu":
-        yield Check("accelerator", "missing", "none that torch can use", "mini is made for the CPU; the published model "
-                    "wants a GPU of 10 GB or more")
+        yield Check(
+            "accelerator",
+            "missing",
+            "none that torch can use",
+            "mini is made for the CPU; the published model wants a GPU of 10 GB or more",
+        )
     else:
         free = _free_device_gb()
         yield Check("accelerator", "ok", f"{device}: {name}" + (f", {free:.1f} GB free" if free else ""))
@@ -155,17 +175,26 @@ def _dtype(device: str, dtype: Any) -> Check:
             a @ a
         took = (time.perf_counter() - start) / repeats
     except (RuntimeError, TypeError, NotImplementedError) as error:
-        return Check(label, "missing", f"not on {device}: {' '.join(str(error).split())[:80]}", "use another --dtype")
+        return Check(
+            label, "missing", f"not on {device}: {' '.join(str(error).split())[:80]}", "use another --dtype"
+        )
     if device != "cpu":
         return Check(label, "ok", f"works on {device}")
-    return Check(label, "ok", f"works on the CPU, {2 * 768**3 / took / 1e9:.0f} GFLOP/s")
+    rate = 2 * 768**3 / took / 1e9
+    slow = "; too slow to use" if label == "float16" and rate < 10 else ""
+    return Check(label, "ok", f"works on the CPU, {rate:.0f} GFLOP/s{slow}")
 
 
 def _extras() -> Iterator[Check]:
     for extra, modules in EXTRAS.items():
         absent = [name for name in modules if not importlib.util.find_spec(name)]
         if absent:
-            yield Check(f"extra {extra}", "missing", f"without {', '.join(absent)}", f"pip install -c constraints.txt -e '.[{extra}]'")
+            yield Check(
+                f"extra {extra}",
+                "missing",
+                f"without {', '.join(absent)}",
+                f"pip install -c constraints.txt -e '.[{extra}]'",
+            )
         else:
             yield Check(f"extra {extra}", "ok", ", ".join(modules))
     present = [name for name in OPTIONAL_KERNELS if importlib.util.find_spec(name)]
@@ -177,20 +206,27 @@ def _model(model: str | None) -> tuple[dict[str, int], Check]:
     label = model or "mini"
     start = time.perf_counter()
     try:
-        folder = Path(model) if model else Path(__file__).parent / "checkpoints" / "mini"
-        if model and not folder.is_dir():
-            raise CheckpointError(f"{model} is not a folder here; a hub id is checked once it is downloaded")
-        sizes = {part: footprint.num_parameters(footprint.tensors(folder / part)) for part in footprint.NETWORKS}
+        folder = resolve_folder(model, local_files_only=True)
+        sizes = {
+            part: footprint.num_parameters(footprint.tensors(folder / part)) for part in footprint.NETWORKS
+        }
         if model is None:
             from og2.pipeline import OmniGen2Pipeline
 
             OmniGen2Pipeline.from_pretrained(None)
     except (Og2Error, OSError, ImportError) as error:
-        return {}, Check(label, "bad", " ".join(str(error).split()), "reinstall og2" if model is None else "see docs/checkpoints.md")
+        return {}, Check(
+            label,
+            "bad",
+            " ".join(str(error).split()),
+            "reinstall og2" if model is None else "see docs/checkpoints.md",
+        )
     total = sum(sizes.values())
     parts = ", ".join(f"{part} {count / 1e6:.1f} M" for part, count in sizes.items())
     verb = "loads in" if model is None else "headers read in"
-    return sizes, Check(label, "ok", f"{total / 1e6:.1f} M parameters ({parts}); {verb} {time.perf_counter() - start:.1f} s")
+    return sizes, Check(
+        label, "ok", f"{total / 1e6:.1f} M parameters ({parts}); {verb} {time.perf_counter() - start:.1f} s"
+    )
 
 
 def _accelerator() -> tuple[str, str]:
@@ -220,7 +256,9 @@ def _exit_code(checks: list[Check], model_check: Check, own: list[Placement]) ->
     return 0 if any(item.fits for item in own) else 4
 
 
-def _lines(checks: list[Check], model: str | None, own: list[Placement], published: list[Placement]) -> Iterator[str]:
+def _lines(
+    checks: list[Check], model: str | None, own: list[Placement], published: list[Placement]
+) -> Iterator[str]:
     marks = {"ok": "ok     ", "missing": "-      ", "bad": "MISSING"}
     for check in checks:
         advice = f"  -> {check.advice}" if check.advice and check.state != "ok" else ""

@@ -16,8 +16,23 @@ from typing import Any
 
 from og2.errors import CheckpointError
 
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
-         "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+BYTES = {
+    "float32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+}
 NETWORKS = ("transformer", "mllm", "vae")
 PUBLISHED = {"transformer": 3_967_161_400, "mllm": 3_754_622_976, "vae": 83_819_683}
 GB = 1e9
@@ -52,7 +67,11 @@ class Shape:
         try:
             width = int(config["hidden_size"])
             multiple = int(config.get("multiple_of") or 256)
-            inner = 4 * width if config.get("ffn_dim_multiplier") is None else int(config["ffn_dim_multiplier"] * 4 * width)
+            inner = (
+                4 * width
+                if config.get("ffn_dim_multiplier") is None
+                else int(config["ffn_dim_multiplier"] * 4 * width)
+            )
             patch = int(config.get("patch_size", 2))
             return cls(
                 width=width,
@@ -65,7 +84,9 @@ class Shape:
                 patch_size=patch,
             )
         except KeyError as error:
-            raise CheckpointError(f"the transformer's config.json has no {error}; is it an OmniGen2 transformer?") from error
+            raise CheckpointError(
+                f"the transformer's config.json has no {error}; is it an OmniGen2 transformer?"
+            ) from error
 
     def block_flops(self, tokens: int) -> float:
         """FLOPs of one block on one sequence of `tokens`."""
@@ -79,7 +100,9 @@ def request_flops(shape: Shape, branches: Sequence[Branch]) -> float:
         return 0.0
     total = 0.0
     for tokens in {branch.text_tokens for branch in branches}:
-        total += shape.refiner_layers * shape.block_flops(tokens) + 2 * shape.text_width * shape.width * tokens
+        total += (
+            shape.refiner_layers * shape.block_flops(tokens) + 2 * shape.text_width * shape.width * tokens
+        )
     images = [max(branches, key=lambda branch: branch.num_steps).target_tokens]
     steps = max(branch.num_steps for branch in branches)
     references = max((branch.reference_tokens for branch in branches), key=len)
@@ -93,7 +116,9 @@ def request_flops(shape: Shape, branches: Sequence[Branch]) -> float:
     return total
 
 
-def working_gb(shape: Shape, branches: Sequence[Branch], dtype: str, picture_pixels: int, vae_width: int) -> float:
+def working_gb(
+    shape: Shape, branches: Sequence[Branch], dtype: str, picture_pixels: int, vae_width: int
+) -> float:
     """Rule of thumb for the memory a step and the VAE's last layers work in, in GB; the larger of the two."""
     joint = max((b.text_tokens + sum(b.reference_tokens) + b.target_tokens for b in branches), default=0)
     step = joint * (8 * shape.width + 3 * shape.feed_forward) * BYTES[dtype]
@@ -111,7 +136,9 @@ def tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         raise CheckpointError(f"{folder} holds no safetensors file; give the folder of a complete model")
     found: dict[str, tuple[str, tuple[int, ...]]] = {}
     for file in files:
-        found.update({name: (str(item["dtype"]), tuple(item["shape"])) for name, item in _header(file).items()})
+        found.update(
+            {name: (str(item["dtype"]), tuple(item["shape"])) for name, item in _header(file).items()}
+        )
     return found
 
 
@@ -136,4 +163,6 @@ def _header(file: Path) -> dict[str, Any]:
         header.pop("__metadata__", None)
         return header
     except (OSError, ValueError, struct.error, AttributeError) as error:
-        raise CheckpointError(f"{file} is not a readable safetensors file ({error}); download it again") from error
+        raise CheckpointError(
+            f"{file} is not a readable safetensors file ({error}); download it again"
+        ) from error

@@ -25,7 +25,7 @@ def run(arguments: Sequence[str]) -> int:
         return dispatch(list(arguments))
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException as error:  # noqa: BLE001 - the edge of the process: every failure becomes a sentence
+    except BaseException as error:
         if os.environ.get("OG2_TRACEBACK") == "1":
             raise
         return _report(error, as_json="--json" in arguments)

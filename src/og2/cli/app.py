@@ -23,7 +23,9 @@ app = typer.Typer(
     " --model takes the folder or hub id of the published OmniGen2 weights.\n\n"
     "Exit codes: 0 done, 2 usage or bad input, 3 checkpoint, 4 out of memory or disk, 130 stopped.",
 )
-_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, whether typer carries it or imports it
+_UsageError: type[Exception] = typer.BadParameter.__mro__[
+    1
+]  # click's, whether typer carries it or imports it
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -47,7 +49,9 @@ def _usage_sentence(error: Any) -> str:
     path = context.command_path if context else "og2"
     wrong = getattr(error, "option_name", None)
     if wrong and type(error).__name__ == "NoSuchOption" and context:
-        close = difflib.get_close_matches(wrong, known := _option_names(context.command.params), n=1, cutoff=0.5)
+        close = difflib.get_close_matches(
+            wrong, known := _option_names(context.command.params), n=1, cutoff=0.5
+        )
         hint = f"did you mean {known[close[0]]}? " if close else ""
         return f"no such option {wrong} of {path}; {hint}({path} --help lists all)"
     text = error.format_message().rstrip(".")
@@ -74,7 +78,9 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
 ) -> None:
     """Draws, edits, combines and describes pictures."""
 
@@ -123,11 +129,28 @@ def doctor(**given: Any) -> None:
 
 _PROMPT = flags.argument("text", str | None, "The prompt; - reads it from stdin.")
 flags.attach(app, "generate", flags.GENERATE, [_PROMPT], generate)
-flags.attach(app, "edit", flags.EDIT, [flags.argument("text", str | None, "The instruction; - reads it from stdin.")], edit)
-flags.attach(app, "describe", flags.DESCRIBE, [
-    flags.argument("pictures", list[str] | None, "Pictures, folders or glob patterns.")], describe)
+flags.attach(
+    app,
+    "edit",
+    flags.EDIT,
+    [flags.argument("text", str | None, "The instruction; - reads it from stdin.")],
+    edit,
+)
+flags.attach(
+    app,
+    "describe",
+    flags.DESCRIBE,
+    [flags.argument("pictures", list[str] | None, "Pictures, folders or glob patterns.")],
+    describe,
+)
 flags.attach(app, "chat", flags.CHAT, [], chat)
-flags.attach(app, "info", [flags.REPORT[0]], [flags.argument("model", str | None, "Folder or hub id; default mini.")], info)
+flags.attach(
+    app,
+    "info",
+    [flags.REPORT[0]],
+    [flags.argument("model", str | None, "Folder or hub id; default mini.")],
+    info,
+)
 flags.attach(app, "doctor", [flags.MODEL[0], flags.REPORT[0]], [], doctor)
 
 
@@ -151,11 +174,18 @@ def eval_mini(
     model: str = typer.Option(None, help="Folder or hub id; default mini.", show_default=False),
     limit: int = typer.Option(0, help="At most so many items of each kind; 0 for all."),
     seed: int = typer.Option(0, help="Seed of the items and of the pictures."),
-    json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout and nothing else there."),
+    json: bool = typer.Option(
+        False, "--json", help="Print one JSON object on stdout and nothing else there."
+    ),
 ) -> None:
     """Draw and edit in the procedural world, and score the pictures from their pixels."""
     from og2.evals.mini import main as run
 
-    arguments = [*(["--model", model] if model else []), *(["--limit", str(limit)] if limit else []),
-                 "--seed", str(seed), *(["--json"] if json else [])]
+    arguments = [
+        *(["--model", model] if model else []),
+        *(["--limit", str(limit)] if limit else []),
+        "--seed",
+        str(seed),
+        *(["--json"] if json else []),
+    ]
     run(arguments)

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from og2.cli import loading, outputs, settings
 from og2.errors import RequestError
-from og2.request import Profile, Request, read_profile, resolve
+from og2.request import Profile, Request, plan, read_profile, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from og2.request import Result
 
 REQUEST_FIELDS = frozenset(item.name for item in fields(Request))
@@ -30,11 +27,13 @@ def draw(verb: str, given: Mapping[str, Any]) -> None:
     start = time.perf_counter()
     decided = settings.gather(given)
     loading.quiet_libraries()
+    request = request_of(verb, decided)
     folder = loading.model_folder(decided.get("model"))
     profile = read_profile(folder) if folder else Profile()
-    request = resolve(request_of(verb, decided), profile)
-    assert request.seed is not None
-    seeds = [request.seed + index for index in range(request.num_images_per_prompt)]
+    seed = resolve(request, profile).seed
+    assert seed is not None
+    request = replace(request, seed=seed)
+    seeds = [seed + index for index in range(request.num_images_per_prompt)]
     files = outputs.plan_outputs(decided.get("output"), seeds)
     if decided.get("model") in (None, "mini"):
         loading.say(loading.MINI_LINE, decided)
@@ -43,12 +42,13 @@ def draw(verb: str, given: Mapping[str, Any]) -> None:
 
         forecast(request, profile, files, decided)
         return
-    request = _with_pictures_read(request)
-    outputs.make_ready(files, (request.height or 0) * (request.width or 0) * len(files))
+    height, width = plan(
+        request, profile
+    ).output_size  # refuses bad pictures and sizes before anything is loaded
+    outputs.make_ready(files, height * width * len(files))
     pipe = loading.load(decided, loading.target(decided))
     loaded = time.perf_counter()
-    with _progress(decided) as on_step:
-        result = pipe.run(request, on_step=on_step)
+    result = pipe.run(request)
     _save(files, result, decided)
     timings = {"load_s": loaded - start, **result.timings, "total_s": time.perf_counter() - start}
     _report(files, result, timings, decided)
@@ -76,7 +76,9 @@ def request_of(verb: str, decided: Mapping[str, Any]) -> Request:
     if "prompt" not in options:
         raise RequestError(f'no prompt was given; og2 {verb} "PROMPT" ..., or - to read it from stdin')
     if verb == "edit" and not options.get("input_images"):
-        raise RequestError("og2 edit needs a picture: --input a.png; to draw from words alone use og2 generate")
+        raise RequestError(
+            "og2 edit needs a picture: --input a.png; to draw from words alone use og2 generate"
+        )
     return Request.from_options(options)
 
 
@@ -85,31 +87,6 @@ def _params_from(path: str) -> dict[str, Any]:
     from og2.png import read_parameters
 
     return {key: value for key, value in read_parameters(Path(path)).options().items() if value is not None}
-
-
-def _with_pictures_read(request: Request) -> Request:
-    """The request with its pictures read, so that a bad one is refused before the networks are loaded."""
-    if not request.input_images:
-        return request
-    from og2.conditioning.images import load_image
-
-    read = [load_image(source) for source in request.input_images]
-    notes = tuple(note for _, changes in read for note in changes)
-    return replace(request, input_images=tuple(picture for picture, _ in read), notes=(*request.notes, *notes))
-
-
-@contextmanager
-def _progress(decided: Mapping[str, Any]) -> Iterator[Callable[[int, int], None]]:
-    """A callback for each step that moves a bar on stderr, with the time left; none with --quiet or no terminal."""
-    from tqdm import tqdm
-
-    with tqdm(desc="drawing", unit="step", leave=False, disable=True if decided.get("quiet") else None) as bar:
-
-        def on_step(step: int, num_steps: int) -> None:
-            bar.total = num_steps
-            bar.update(step + 1 - bar.n)
-
-        yield on_step
 
 
 def _save(files: Sequence[Path], result: Result, decided: Mapping[str, Any]) -> None:
@@ -127,7 +104,9 @@ def _save(files: Sequence[Path], result: Result, decided: Mapping[str, Any]) -> 
         raise
 
 
-def _report(files: Sequence[Path], result: Result, timings: Mapping[str, float], decided: Mapping[str, Any]) -> None:
+def _report(
+    files: Sequence[Path], result: Result, timings: Mapping[str, float], decided: Mapping[str, Any]
+) -> None:
     sizes = [list(picture.size) for picture in result.images]
     if decided.get("json"):
         report = {
@@ -144,4 +123,8 @@ def _report(files: Sequence[Path], result: Result, timings: Mapping[str, float],
         loading.say(f"note: {note}", decided)
     for file, seed, (width, height) in zip(files, result.seeds, sizes, strict=True):
         print(f"{file}  seed {seed}  {width}x{height}")
-    print("; ".join(f"{name.removesuffix('_s').replace('_', ' ')} {value:.2f} s" for name, value in timings.items()))
+    print(
+        "; ".join(
+            f"{name.removesuffix('_s').replace('_', ' ')} {value:.2f} s" for name, value in timings.items()
+        )
+    )

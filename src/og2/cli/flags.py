@@ -33,7 +33,9 @@ ALIASES = {
     "enable-sequential-cpu-offload": "sequential-cpu-offload",
     "enable-group-offload": "group-offload",
 }
-INPUT_FLAGS = frozenset({"--input", "-i", *(f"--{theirs}" for theirs, ours in ALIASES.items() if ours == "input")})
+INPUT_FLAGS = frozenset(
+    {"--input", "-i", *(f"--{theirs}" for theirs, ours in ALIASES.items() if ours == "input")}
+)
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,20 @@ REPORT = (
 OFFLOAD = (
     Flag("transformer_path", str, "Take the transformer from this folder instead of the model's own."),
     Flag("model_cpu_offload", bool, "Keep on the accelerator only the network that is running."),
-    Flag("sequential_cpu_offload", bool, "Keep on the accelerator only the layer that is running; slowest, smallest."),
+    Flag(
+        "sequential_cpu_offload",
+        bool,
+        "Keep on the accelerator only the layer that is running; slowest, smallest.",
+    ),
     Flag("group_offload", bool, "Move two blocks at a time to the accelerator."),
 )
 DRAWING = (
-    Flag("output", str, "PNG to write (n > 1: NAME_0.png ...), or a folder. Default: the first free output.png.",
-         short="-o"),
+    Flag(
+        "output",
+        str,
+        "PNG to write (n > 1: NAME_0.png ...), or a folder. Default: the first free output.png.",
+        short="-o",
+    ),
     Flag("prompt", str, "The prompt, where it is not given as the argument; - reads it from stdin."),
     Flag("negative_prompt", str, "What guidance moves away from."),
     Flag("height", int, "Height of the picture in pixels."),
@@ -80,14 +90,22 @@ DRAWING = (
     Flag("cfg_range_start", float, "Guide from this share of the steps on (default 0)."),
     Flag("cfg_range_end", float, "Guide up to this share of the steps (default 1)."),
     Flag("scheduler", str, "euler or dpmsolver++."),
-    Flag("seed", int, "Seed of the first picture; the next ones take seed + 1, ...; -1 draws one and prints it."),
+    Flag(
+        "seed",
+        int,
+        "Seed of the first picture; the next ones take seed + 1, ...; -1 draws one and prints it.",
+    ),
     Flag("num_images_per_prompt", int, "How many pictures to draw.", short="-n"),
     Flag("max_pixels", int, "Most pixels of the picture and of each input picture."),
     Flag("max_input_image_side_length", int, "Longest side of an input picture; larger ones are reduced."),
     Flag("max_sequence_length", int, "Most tokens of the prompt; a longer one is refused."),
     Flag("align_res", bool, "With one input picture, draw at its size (default)."),
     Flag("no_align_res", bool, "With one input picture, draw at --height x --width all the same."),
-    Flag("numerics", str, "float32 (default) or official: the official implementation's roundings, bit for bit."),
+    Flag(
+        "numerics",
+        str,
+        "float32 (default) or official: the official implementation's roundings, bit for bit.",
+    ),
     Flag("preset", str, "A named set of settings; og2 info lists them."),
     Flag("params_from", str, "Take every setting from the metadata of this PNG; other flags override."),
     Flag("config", str, "Take settings from this YAML file (flag names as keys); other flags override."),
@@ -95,16 +113,38 @@ DRAWING = (
     Flag("dry_run", bool, "Print what would be done and what it would cost; load no weights, draw nothing."),
 )
 NOT_YET = (
-    Flag("enable_teacache", bool, "", refused="og2 has no TeaCache yet; leave the flag out, the picture is the exact one"),
+    Flag(
+        "enable_teacache",
+        bool,
+        "",
+        refused="og2 has no TeaCache yet; leave the flag out, the picture is the exact one",
+    ),
     Flag("teacache_rel_l1_thresh", float, "", refused="og2 has no TeaCache yet; leave the flag out"),
-    Flag("enable_taylorseer", bool, "", refused="og2 has no TaylorSeer yet; leave the flag out, the picture is the exact one"),
-    Flag("transformer_lora_path", str, "", refused=(
-        "og2 does not load LoRA weights from the command line yet; merge them and give the folder as --transformer-path")),
+    Flag(
+        "enable_taylorseer",
+        bool,
+        "",
+        refused="og2 has no TaylorSeer yet; leave the flag out, the picture is the exact one",
+    ),
+    Flag(
+        "transformer_lora_path",
+        str,
+        "",
+        refused=(
+            "og2 does not load LoRA weights from the command line yet; merge them and give the folder as --transformer-path"
+        ),
+    ),
     Flag("trust_remote_code", bool, "", refused="og2 never runs code from a checkpoint; leave the flag out"),
 )
-INPUT = Flag("input", list[str], "An input picture, a folder or a glob pattern; give it once for each, in order.",
-             short="-i")
-NO_INPUT = Flag("input", list[str], "", refused="og2 generate draws from words only; for input pictures use og2 edit")
+INPUT = Flag(
+    "input",
+    list[str],
+    "An input picture, a folder or a glob pattern; give it once for each, in order.",
+    short="-i",
+)
+NO_INPUT = Flag(
+    "input", list[str], "", refused="og2 generate draws from words only; for input pictures use og2 edit"
+)
 
 GENERATE = (*DRAWING, NO_INPUT, *MODEL, *OFFLOAD, *REPORT, *NOT_YET)
 EDIT = (INPUT, *DRAWING, *MODEL, *OFFLOAD, *REPORT, *NOT_YET)
@@ -112,9 +152,20 @@ TALK = (
     Flag("max_new_tokens", int, "Longest answer, in tokens (default 256)."),
     Flag("seed", int, "Seed of the answer where the model samples it, and of a drawn picture."),
 )
-DESCRIBE = (Flag("question", str, "What to ask (default: to describe the picture)."), *TALK, *MODEL, *OFFLOAD, *REPORT)
-CHAT = (Flag("output", str, "Folder for the pictures that are drawn (default: chat).", short="-o"),
-        INPUT, *TALK, *MODEL, *OFFLOAD)
+DESCRIBE = (
+    Flag("question", str, "What to ask (default: to describe the picture)."),
+    *TALK,
+    *MODEL,
+    *OFFLOAD,
+    *REPORT,
+)
+CHAT = (
+    Flag("output", str, "Folder for the pictures that are drawn (default: chat).", short="-o"),
+    INPUT,
+    *TALK,
+    *MODEL,
+    *OFFLOAD,
+)
 
 
 def normalize(name: str) -> str:
@@ -156,8 +207,13 @@ def _is_picture(text: str) -> bool:
     return len(text) < 1024 and not re.search(r"\s", text) and Path(text).is_dir()
 
 
-def attach(app: typer.Typer, name: str, flags: Sequence[Flag], arguments: Sequence[inspect.Parameter],
-           run: Callable[..., None]) -> None:
+def attach(
+    app: typer.Typer,
+    name: str,
+    flags: Sequence[Flag],
+    arguments: Sequence[inspect.Parameter],
+    run: Callable[..., None],
+) -> None:
     """Adds a command to `app` whose parameters are `arguments` and then `flags`; `run` gets what was given, by name.
 
     Flags that were not given are left out, so that `run` knows what the user decided.
@@ -189,4 +245,6 @@ def _parameter(flag: Flag) -> inspect.Parameter:
     names = (flag.option, flag.short) if flag.short else (flag.option,)
     default = typer.Option(None, *names, help=flag.help, show_default=False, hidden=bool(flag.refused))
     annotation = flag.kind | None if flag.kind is not Any else Any
-    return inspect.Parameter(flag.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    return inspect.Parameter(
+        flag.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )

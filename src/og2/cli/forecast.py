@@ -14,8 +14,17 @@ from og2.conditioning.templates import render_prompt
 from og2.request import Plan, Profile, Request, plan
 
 # The published transformer and VAE, for a hub id that is not downloaded.
-PUBLISHED_CONFIG = {"hidden_size": 2520, "num_layers": 32, "num_refiner_layers": 2, "num_attention_heads": 21,
-                    "num_kv_heads": 7, "text_feat_dim": 2048, "in_channels": 16, "patch_size": 2, "multiple_of": 256}
+PUBLISHED_CONFIG = {
+    "hidden_size": 2520,
+    "num_layers": 32,
+    "num_refiner_layers": 2,
+    "num_attention_heads": 21,
+    "num_kv_heads": 7,
+    "text_feat_dim": 2048,
+    "in_channels": 16,
+    "patch_size": 2,
+    "multiple_of": 256,
+}
 PUBLISHED_VAE_WIDTH = 128
 WORDS_TO_TOKENS = 1.4
 
@@ -46,10 +55,14 @@ def report_of(planned: Plan, files: Sequence[Path], decided: Mapping[str, Any]) 
     if planned.num_steps_with("uncond"):
         tokens["negative"] = count_tokens(negative, folder)
     branches = [
-        footprint.Branch(tokens["prompt" if name == "cond" else "negative"],
-                         () if name == "uncond" else planned.reference_tokens, planned.target_tokens,
-                         planned.num_steps_with(name))
-        for name in ("cond", "ref", "uncond") if planned.num_steps_with(name)
+        footprint.Branch(
+            tokens["prompt" if name == "cond" else "negative"],
+            () if name == "uncond" else planned.reference_tokens,
+            planned.target_tokens,
+            planned.num_steps_with(name),
+        )
+        for name in ("cond", "ref", "uncond")
+        if planned.num_steps_with(name)
     ]
     flops = footprint.request_flops(shape, branches) * len(files)
     notes = list(planned.notes)
@@ -84,25 +97,40 @@ def count_tokens(prompt: str, folder: Path | None) -> int:
     return len(Tokenizer.from_file(str(path)).encode(text, add_special_tokens=False).ids)
 
 
-def _memory(folder: Path | None, shape: footprint.Shape, branches: Sequence[footprint.Branch], planned: Plan,
-            decided: Mapping[str, Any]) -> dict[str, float]:
+def _memory(
+    folder: Path | None,
+    shape: footprint.Shape,
+    branches: Sequence[footprint.Branch],
+    planned: Plan,
+    decided: Mapping[str, Any],
+) -> dict[str, float]:
     """Weights and working memory in GB, in the dtype asked for (fp32 for mini and bf16 otherwise)."""
     is_mini = decided.get("model") in (None, "mini")
     dtype = dtype_name(decided.get("dtype")) or ("float32" if is_mini else "bfloat16")
     sizes = footprint.PUBLISHED
     vae_width = PUBLISHED_VAE_WIDTH
     if folder is not None:
-        sizes = {part: footprint.num_parameters(footprint.tensors(folder / part)) for part in footprint.NETWORKS}
+        sizes = {
+            part: footprint.num_parameters(footprint.tensors(folder / part)) for part in footprint.NETWORKS
+        }
         vae_width = int(config_of(folder, "vae").get("block_out_channels", [vae_width])[0])
     weights = sum(sizes.values()) * footprint.BYTES[dtype] / footprint.GB
     pixels = planned.size[0] * planned.size[1]
     working = footprint.working_gb(shape, branches, dtype, pixels, vae_width)
-    return {"weights": round(weights, 3), "working_about": round(working, 3), "all_about": round(weights + working, 2)}
+    return {
+        "weights": round(weights, 3),
+        "working_about": round(working, 3),
+        "all_about": round(weights + working, 2),
+    }
 
 
 def _settings(request: Request) -> dict[str, Any]:
     hidden = {"prompt", "input_images", "height", "width", "num_inference_steps"}
-    return {key: value for key, value in request.options().items() if value not in (None, "") and key not in hidden}
+    return {
+        key: value
+        for key, value in request.options().items()
+        if value not in (None, "") and key not in hidden
+    }
 
 
 def _wh(size: tuple[int, int]) -> str:

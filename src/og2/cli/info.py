@@ -44,8 +44,17 @@ def describe_model(model: str) -> dict[str, Any]:
         config = config_of(folder, part)
         found = footprint.tensors(folder / part)
         text = config.get("text_config", config)
-        names = ("hidden_size", "num_layers", "num_hidden_layers", "num_attention_heads", "num_kv_heads",
-                 "num_key_value_heads", "latent_channels", "block_out_channels", "vocab_size")
+        names = (
+            "hidden_size",
+            "num_layers",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "num_kv_heads",
+            "num_key_value_heads",
+            "latent_channels",
+            "block_out_channels",
+            "vocab_size",
+        )
         networks[part] = {
             "parameters": footprint.num_parameters(found),
             "tensors": len(found),
@@ -61,16 +70,20 @@ def _presets() -> dict[str, Any]:
 
     from og2.request import PRESETS
 
-    return {name: asdict(preset) if is_dataclass(preset) and not isinstance(preset, type) else dict(preset)
-            for name, preset in PRESETS.items()}
+    return {
+        name: asdict(preset) if is_dataclass(preset) and not isinstance(preset, type) else dict(preset)
+        for name, preset in PRESETS.items()
+    }
 
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"{report['model']}: {report['folder']}"
     for part, network in report["networks"].items():
         sizes = ", ".join(f"{name} {value}" for name, value in network["sizes"].items())
-        yield (f"  {part:<12} {network['parameters'] / 1e6:10.2f} M parameters, {network['bytes'] / 1e6:.1f} MB as "
-               f"{', '.join(network['dtypes'])}; {sizes}")
+        yield (
+            f"  {part:<12} {network['parameters'] / 1e6:10.2f} M parameters, {network['bytes'] / 1e6:.1f} MB as "
+            f"{', '.join(network['dtypes'])}; {sizes}"
+        )
     yield "presets (og2 generate --preset NAME):"
     for name, preset in report["presets"].items():
         settings = ", ".join(f"{key} {value}" for key, value in preset.items() if value is not None)

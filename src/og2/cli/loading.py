@@ -16,10 +16,15 @@ from og2.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:
     from og2.pipeline import OmniGen2Pipeline
 
-MINI = Path(__file__).parents[1] / "checkpoints" / "mini"
 MINI_LINE = "model: mini, the small model inside the package; it knows a world of coloured shapes (--model takes another)"
-DTYPES = {"fp32": "float32", "float32": "float32", "bf16": "bfloat16", "bfloat16": "bfloat16",
-          "fp16": "float16", "float16": "float16"}
+DTYPES = {
+    "fp32": "float32",
+    "float32": "float32",
+    "bf16": "bfloat16",
+    "bfloat16": "bfloat16",
+    "fp16": "float16",
+    "float16": "float16",
+}
 
 
 @dataclass(frozen=True)
@@ -41,29 +46,28 @@ def dtype_name(text: str | None) -> str | None:
 
 
 def model_folder(model: str | None) -> Path | None:
-    """The local folder of a model: mini's, the one given, or the cached copy of a hub id; None if not downloaded.
+    """The local folder of a model; None for a hub id that is not downloaded yet. Nothing is fetched.
 
-    Raises: CheckpointError if the name is neither a folder nor of the form of a hub id.
+    Raises: CheckpointError if the name is neither a folder nor a hub id.
     """
-    if model in (None, "mini"):
-        return MINI
-    path = Path(str(model))
-    if path.is_dir():
-        return path
-    if path.exists() or str(model).count("/") != 1 or str(model).startswith((".", "/", "~")):
-        raise CheckpointError(f"{model} is not a folder here, and not a hub id such as OmniGen2/OmniGen2")
-    from huggingface_hub import snapshot_download
+    from og2.model.hub import resolve_folder
 
     try:
-        return Path(snapshot_download(str(model), local_files_only=True))
-    except (OSError, ValueError):
+        return resolve_folder(model, local_files_only=True)
+    except CheckpointError as error:
+        if error.__cause__ is None:  # refused before the hub's cache was asked
+            raise
         return None
 
 
 def quiet_libraries() -> None:
     """Keeps the libraries' own advice off stderr, so that our sentences stand alone; set variables win."""
-    for name, value in (("TRANSFORMERS_VERBOSITY", "error"), ("DIFFUSERS_VERBOSITY", "error"),
-                        ("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"), ("TOKENIZERS_PARALLELISM", "false")):
+    for name, value in (
+        ("TRANSFORMERS_VERBOSITY", "error"),
+        ("DIFFUSERS_VERBOSITY", "error"),
+        ("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+    ):
         os.environ.setdefault(name, value)
 
 
@@ -99,21 +103,19 @@ def load(settings: Mapping[str, Any], where: Target) -> OmniGen2Pipeline:
 
     from og2.pipeline import OmniGen2Pipeline
 
-    dtype = getattr(torch, where.dtype)
-    pipe = OmniGen2Pipeline.from_pretrained(None if where.model == "mini" else where.model, dtype=dtype)
-    if "transformer_path" in settings:
-        from og2 import OmniGen2Transformer2DModel
-
-        path = settings["transformer_path"]
-        if not Path(path).is_dir():
-            raise CheckpointError(f"--transformer-path {path} is not a folder; give one that holds a config.json")
-        pipe.register_modules(transformer=OmniGen2Transformer2DModel.from_pretrained(path, torch_dtype=dtype))
+    pipe = OmniGen2Pipeline.from_pretrained(
+        where.model, dtype=getattr(torch, where.dtype), transformer_path=settings.get("transformer_path")
+    )
+    hidden = True if settings.get("quiet") else None  # None: where stderr is no terminal
+    pipe.set_progress_bar_config(desc="drawing", unit="step", leave=False, disable=hidden)
     if settings.get("model_cpu_offload"):
         pipe.enable_model_cpu_offload(device=where.device)
     elif settings.get("sequential_cpu_offload"):
         pipe.enable_sequential_cpu_offload(device=where.device)
     elif settings.get("group_offload"):
-        pipe.enable_group_offload(torch.device(where.device), offload_type="block_level", num_blocks_per_group=2)
+        pipe.enable_group_offload(
+            torch.device(where.device), offload_type="block_level", num_blocks_per_group=2
+        )
     elif where.device != "cpu":
         pipe.to(where.device)
     return pipe

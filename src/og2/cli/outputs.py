@@ -43,7 +43,9 @@ def make_ready(files: Sequence[Path], pixels: int) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise RequestError(f"{folder} cannot be a folder: a file of that name is in the way; use another") from error
+        raise RequestError(
+            f"{folder} cannot be a folder: a file of that name is in the way; use another"
+        ) from error
     except OSError as error:
         raise RequestError(f"cannot make the folder {folder}: {error.strerror}; use another") from error
     free = shutil.disk_usage(folder).free
@@ -61,7 +63,9 @@ def _first_free(path: Path, count: int) -> Path:
     candidate, number = path, 0
     while any(file.exists() for file in _named(candidate, count)):
         number += 1
-        candidate = path.with_name(f"{path.stem}_{number}{path.suffix}" if count == 1 else f"{path.stem}-{number}.png")
+        candidate = path.with_name(
+            f"{path.stem}_{number}{path.suffix}" if count == 1 else f"{path.stem}-{number}.png"
+        )
     return candidate
 
 

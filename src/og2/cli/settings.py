@@ -1,4 +1,4 @@
-"""What the user decided, gathered: flags over a config file over a PNG's settings; prompts, pictures and seeds.
+"""What the user decided, gathered: flags over a config file over a PNG's settings; prompts and pictures.
 
 Not here: defaults. What nobody decided is left to the preset and the model (`og2.request`).
 """
@@ -6,7 +6,6 @@ Not here: defaults. What nobody decided is left to the preset and the model (`og
 from __future__ import annotations
 
 import glob
-import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from og2.cli.flags import DRAWING, INPUT, MODEL, OFFLOAD, REPORT, Flag, normalize
 from og2.config import nearest, read_yaml
-from og2.errors import ConfigError, ImageError, RequestError
+from og2.errors import ConfigError, ImageError
 
 OFFLOAD_FLAGS = ("model_cpu_offload", "sequential_cpu_offload", "group_offload")
 _NOT_IN_CONFIG = ("config", "params_from", "dry_run", "json", "quiet")
@@ -32,9 +31,13 @@ def gather(given: Mapping[str, Any]) -> dict[str, Any]:
     offloads = [name for name in OFFLOAD_FLAGS if settings.get(name)]
     if len(offloads) > 1:
         both = " and ".join("--" + name.replace("_", "-") for name in offloads)
-        raise ConfigError(f"{both} exclude each other; give the first for speed, or the sequential one for memory")
+        raise ConfigError(
+            f"{both} exclude each other; give the first for speed, or the sequential one for memory"
+        )
     if "preset" in settings and "params_from" in settings:
-        raise ConfigError("--preset and --params-from each set everything; give one of them and single flags beside it")
+        raise ConfigError(
+            "--preset and --params-from each set everything; give one of them and single flags beside it"
+        )
     return settings
 
 
@@ -69,16 +72,12 @@ def pictures_of(patterns: Sequence[str]) -> list[str]:
     return files
 
 
-def seed_of(settings: Mapping[str, Any]) -> int:
-    """The seed given; a fresh one where none was given or -1."""
-    seed = settings.get("seed", -1)
-    if seed < -1 or seed >= 2**63:
-        raise RequestError(f"seed={seed} is out of range; use 0 to 2**63 - 1, or -1 for a random one")
-    return secrets.randbelow(2**31) if seed == -1 else seed
-
-
 def _from_config(path: str) -> dict[str, Any]:
-    known = {flag.name: flag for flag in (*DRAWING, *MODEL, *OFFLOAD, *REPORT, INPUT) if flag.name not in _NOT_IN_CONFIG}
+    known = {
+        flag.name: flag
+        for flag in (*DRAWING, *MODEL, *OFFLOAD, *REPORT, INPUT)
+        if flag.name not in _NOT_IN_CONFIG
+    }
     settings: dict[str, Any] = {}
     for key, value in read_yaml(path).items():
         name = normalize(str(key)).replace("-", "_")
