@@ -8,11 +8,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import Qwen2_5_VLForConditionalGeneration
 
 from og2.conditioning import images
 from og2.conditioning.templates import render_prompt
-from og2.conditioning.vlm import encode_prompt, load_processor, tokenize
+from og2.conditioning.vlm import encode_prompt, tokenize
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PIPELINE = GOLDEN / "pipeline"
@@ -20,16 +19,6 @@ CASES = json.loads((PIPELINE / "meta.json").read_text())["cases"]
 RECORDED = [name for name in CASES if (PIPELINE / f"{name}.safetensors").is_file()]
 WHOLE = [name for name in RECORDED if "max_seq" not in CASES[name]["args"]]
 PREPROCESS = json.loads((GOLDEN / "preprocess" / "meta.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def processor():
-    return load_processor(PIPELINE / "model" / "processor")
-
-
-@pytest.fixture(scope="module")
-def mllm():
-    return Qwen2_5_VLForConditionalGeneration.from_pretrained(PIPELINE / "model" / "mllm").eval()
 
 
 def prompts_of(case: str, kind: str) -> list[str]:
