@@ -2,13 +2,14 @@
 
     python benchmarks/cli_profile.py [--runs 3] [--json] [-- generate "a red circle" ...]
 
-Method. The command runs in a process of its own; its whole life is timed from outside, from before it is started
-until after it has ended. Inside, two clocks run. One is on the function through which every import goes
-(`importlib._bootstrap._find_and_load`): it counts while the outermost module being imported belongs neither to the
-standard library nor to og2. The other is on the networks: module calls, the transformer's `prepare` and `velocity`,
-the VAE's `encode` and `decode`. Neither counts while the other does. Everything else is own: starting and ending the
-interpreter, the standard library, parsing, reading weights and tokenizer, planning, the solver, writing the PNG. That
-is the strict reading: work that libraries do on our behalf, such as reading weights, is own.
+Method. The command runs in a process of its own; its whole life is timed from outside, from before it is
+started until after it has ended. Inside, two clocks run. One is on the function through which every import
+goes (`importlib._bootstrap._find_and_load`): it counts while the outermost module being imported belongs
+neither to the standard library nor to og2. The other is on the networks: module calls, the transformer's
+`prepare` and `velocity`, the VAE's `encode` and `decode`. Neither counts while the other does. Everything
+else is own: starting and ending the interpreter, the standard library, parsing, reading weights and
+tokenizer, planning, the solver, writing the PNG. That is the strict reading: work that libraries do on our
+behalf, such as reading weights, is own.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def child(report: str, arguments: list[str]) -> None:
 
 
 def measure(arguments: list[str]) -> dict[str, Any]:
-    """One run of the command line in a fresh process: seconds of the whole, of imports, of networks, and own."""
+    """One run of the command line in a fresh process: seconds of the whole, imports, networks and own."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         line = [sys.executable, __file__, "--child", str(report), "--", *arguments]

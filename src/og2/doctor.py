@@ -1,7 +1,7 @@
 """`og2 doctor`: what this machine can run, and why not.
 
-Each check says what was found and, where something is missing, what to do. The exit code is 0 where pictures can be
-drawn, 3 where the model does not load, 4 where it loads but does not fit.
+Each check says what was found and, where something is missing, what to do. The exit code is 0 where pictures
+can be drawn, 3 where the model does not load, 4 where it loads but does not fit.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def placements(parameters: dict[str, int], device_gb: float | None, ram_gb: floa
 
 
 def free_ram_gb() -> float:
-    """Memory that a new process can take, in GB: the system's, or what is left of the control group's limit."""
+    """Memory that a new process can take, in GB: the system's, or what its control group has left."""
     free = float("inf")
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
@@ -202,7 +202,7 @@ def _extras() -> Iterator[Check]:
 
 
 def _model(model: str | None) -> tuple[dict[str, int], Check]:
-    """The sizes of the model's networks and whether it can be used: mini is loaded, others are read by header."""
+    """The sizes of the networks and whether they can be used: mini is loaded, others are read by header."""
     label = model or "mini"
     start = time.perf_counter()
     try:
@@ -268,4 +268,5 @@ def _lines(
             yield f"\nMemory that {title} needs, in GB:"
             for row in rows:
                 where = f"{row.device_gb:6.2f} accelerator + " if row.device_gb else ""
-                yield f"  {'fits    ' if row.fits else 'too much'}  {row.dtype}  {where}{row.ram_gb:6.2f} memory  {row.how}"
+                verdict = "fits    " if row.fits else "too much"
+                yield f"  {verdict}  {row.dtype}  {where}{row.ram_gb:6.2f} memory  {row.how}"

@@ -1,8 +1,8 @@
 """What a model and a request cost: parameters, matrix FLOPs and memory, from configs and file headers alone.
 
-Nothing is loaded and torch is not imported. FLOPs count two per multiply-add and each thing once, as the engine
-computes it: texts once per request, the refiners of pictures once per step, the layers once per guidance branch.
-Memory is an estimate: the weights are exact, the working memory is a rule of thumb.
+Nothing is loaded and torch is not imported. FLOPs count two per multiply-add and each thing once, as the
+engine computes it: texts once per request, the refiners of pictures once per step, the layers once per
+guidance branch. Memory is an estimate: the weights are exact, the working memory is a rule of thumb.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class Branch:
-    """One guidance branch of one picture: its text and references in tokens, and at how many steps it runs."""
+    """One guidance branch of one picture: its text and references in tokens, and the steps it runs."""
 
     text_tokens: int
     reference_tokens: tuple[int, ...]

@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Draws pictures from words, edits them by instruction, combines several, and describes them.\n\n"
-    "Without --model every command uses mini, the small model inside the package (a world of coloured shapes);"
+    "Without --model every command uses mini, the small model inside the package (coloured shapes);"
     " --model takes the folder or hub id of the published OmniGen2 weights.\n\n"
     "Exit codes: 0 done, 2 usage or bad input, 3 checkpoint, 4 out of memory or disk, 130 stopped.",
 )
@@ -154,10 +154,13 @@ flags.attach(
 flags.attach(app, "doctor", [flags.MODEL[0], flags.REPORT[0]], [], doctor)
 
 
+_OVERRIDES = typer.Argument(None, help="Changes to it: section.key=value.")
+
+
 @app.command("train", context_settings={"allow_extra_args": True})
 def train(
     recipe: str = typer.Argument(..., help="A recipe: a YAML file."),
-    overrides: list[str] = typer.Argument(None, help="Changes to it: section.key=value."),
+    overrides: list[str] = _OVERRIDES,
 ) -> None:
     """Train from a recipe: og2 train recipes/mini/dit_64.yaml train.max_train_steps=100."""
     from og2.train.run import main as run

@@ -23,16 +23,8 @@ def explain(error: BaseException) -> tuple[int, str]:
         return BAD_CHECKPOINT, text
     if isinstance(error, Og2Error):
         return BAD_INPUT, text
-    if (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or ("alloc" in text.lower()
-        and ("memory" in text.lower() and isinstance(error, RuntimeError)))
-    ):
-        return (
-            EXHAUSTED,
-            f"out of memory; draw a smaller picture, fewer at once, or see og2 doctor ({text[:120]})",
-        )
+    if _is_out_of_memory(error, text):
+        return EXHAUSTED, f"out of memory; draw smaller or fewer pictures, or see og2 doctor ({text[:120]})"
     if isinstance(error, OSError):
         return _explain_os_error(error, text)
     return FAULT, f"a fault of og2 itself: {type(error).__name__}: {text[:300]} (OG2_TRACEBACK=1 shows where)"
@@ -45,3 +37,9 @@ def _explain_os_error(error: OSError, text: str) -> tuple[int, str]:
     if error.errno is None:
         return BAD_INPUT, text
     return BAD_INPUT, f"cannot use{where}: {error.strerror}" if where else text
+
+
+def _is_out_of_memory(error: BaseException, text: str) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "alloc" in text.lower() and "memory" in text.lower()

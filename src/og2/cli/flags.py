@@ -131,7 +131,8 @@ NOT_YET = (
         str,
         "",
         refused=(
-            "og2 does not load LoRA weights from the command line yet; merge them and give the folder as --transformer-path"
+            "og2 does not load LoRA weights from the command line yet; merge them and give the folder "
+            "as --transformer-path"
         ),
     ),
     Flag("trust_remote_code", bool, "", refused="og2 never runs code from a checkpoint; leave the flag out"),
@@ -175,10 +176,10 @@ def normalize(name: str) -> str:
 
 
 def expand_inputs(arguments: Iterable[str]) -> list[str]:
-    """The arguments with one `--input` before each picture: `--input a.png b.png` as the official programs take it.
+    """The arguments with one `--input` before each picture, also for the official `--input a.png b.png`.
 
-    Only what looks like a picture or exists as a folder is taken as one more input; anything else, such as the
-    instruction, stays where it is.
+    Only what looks like a picture or exists as a folder is taken as one more input; anything else, such as
+    the instruction, stays where it is.
     """
     result: list[str] = []
     after_input = False
@@ -214,7 +215,7 @@ def attach(
     arguments: Sequence[inspect.Parameter],
     run: Callable[..., None],
 ) -> None:
-    """Adds a command to `app` whose parameters are `arguments` and then `flags`; `run` gets what was given, by name.
+    """Adds a command whose parameters are `arguments` and then `flags`; `run` gets what was given, by name.
 
     Flags that were not given are left out, so that `run` knows what the user decided.
     """

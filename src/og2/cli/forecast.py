@@ -1,4 +1,4 @@
-"""`--dry-run`: what a request would do and cost, from its plan, configs and the tokenizer; no weights are loaded."""
+"""`--dry-run`: what a request would do and cost, from plan, configs and tokenizer; no weights are loaded."""
 
 from __future__ import annotations
 

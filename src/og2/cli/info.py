@@ -81,8 +81,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     for part, network in report["networks"].items():
         sizes = ", ".join(f"{name} {value}" for name, value in network["sizes"].items())
         yield (
-            f"  {part:<12} {network['parameters'] / 1e6:10.2f} M parameters, {network['bytes'] / 1e6:.1f} MB as "
-            f"{', '.join(network['dtypes'])}; {sizes}"
+            f"  {part:<12} {network['parameters'] / 1e6:10.2f} M parameters, {network['bytes'] / 1e6:.1f} MB "
+            f"as {', '.join(network['dtypes'])}; {sizes}"
         )
     yield "presets (og2 generate --preset NAME):"
     for name, preset in report["presets"].items():

@@ -16,7 +16,9 @@ from og2.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:
     from og2.pipeline import OmniGen2Pipeline
 
-MINI_LINE = "model: mini, the small model inside the package; it knows a world of coloured shapes (--model takes another)"
+MINI_LINE = (
+    "model: mini, the small model inside the package; it knows coloured shapes only (--model takes another)"
+)
 DTYPES = {
     "fp32": "float32",
     "float32": "float32",

@@ -17,8 +17,9 @@ DEFAULT_OUTPUT = "output.png"
 def plan_outputs(output: str | None, seeds: Sequence[int]) -> list[Path]:
     """The files to write, one for each seed; none of them exists.
 
-    A file name is taken as it is for one picture and becomes NAME_0.png, NAME_1.png ... for several. A folder gets
-    00000_SEED.png and so on from the first free number. Without a name: the first free of output.png, output_1.png.
+    A file name is taken as it is for one picture and becomes NAME_0.png, NAME_1.png ... for several. A
+    folder gets 00000_SEED.png and so on from the first free number. Without a name: the first free of
+    output.png, output_1.png.
     Raises: RequestError if a file exists already or the name is not that of a PNG.
     """
     if output is None:

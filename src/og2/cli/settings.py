@@ -52,7 +52,7 @@ def prompt_of(settings: Mapping[str, Any]) -> str | None:
 
 
 def pictures_of(patterns: Sequence[str]) -> list[str]:
-    """The picture files that names, folders and glob patterns stand for, in order; folders and patterns sorted.
+    """The picture files that names, folders and patterns stand for, in order; folders and patterns sorted.
 
     Raises: ImageError if one of them stands for nothing.
     """

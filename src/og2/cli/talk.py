@@ -192,7 +192,7 @@ def _load(decided: Mapping[str, Any]) -> OmniGen2Pipeline:
 
 
 def _read(pictures: Sequence[str]) -> tuple[list[Image], list[str]]:
-    """The pictures, and remarks on what was converted; before the networks, so that a bad one is refused early."""
+    """The pictures, and remarks on what was converted; before the networks, so a bad one is refused early."""
     from og2.conditioning.images import load_image
 
     read = [load_image(picture) for picture in pictures]
