@@ -168,11 +168,11 @@ def _dtype(device: str, dtype: Any) -> Check:
     label = str(dtype).removeprefix("torch.")
     try:
         a = torch.randn(768, 768, device=device).to(dtype)
-        a @ a
+        torch.matmul(a, a)
         start = time.perf_counter()
         repeats = 4
         for _ in range(repeats):
-            a @ a
+            torch.matmul(a, a)
         took = (time.perf_counter() - start) / repeats
     except (RuntimeError, TypeError, NotImplementedError) as error:
         return Check(

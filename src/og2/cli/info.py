@@ -16,7 +16,7 @@ def info(given: dict[str, Any]) -> None:
     """Prints what the model is, as text or as one JSON object."""
     model = given.get("model") or "mini"
     report = describe_model(model)
-    report["presets"] = _presets()
+    report["presets"] = _presets(Path(report["folder"]))
     if given.get("json"):
         print(json.dumps(report))
     else:
@@ -65,26 +65,43 @@ def describe_model(model: str) -> dict[str, Any]:
     return {"model": model, "folder": str(folder), "networks": networks}
 
 
-def _presets() -> dict[str, Any]:
-    from dataclasses import asdict, is_dataclass
+def _presets(folder: Path) -> dict[str, Any]:
+    """Every preset with the model's own values."""
+    from dataclasses import asdict
 
-    from og2.request import PRESETS
+    from og2.presets import PRESETS, read_profile
 
-    return {
-        name: asdict(preset) if is_dataclass(preset) and not isinstance(preset, type) else dict(preset)
-        for name, preset in PRESETS.items()
-    }
+    profile = read_profile(folder)
+    return {name: asdict(profile.preset(name)) for name in PRESETS}
 
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:
-    yield f"{report['model']}: {report['folder']}"
+    yield f"{report['model']}" + ("" if report["model"] == report["folder"] else f" in {report['folder']}")
     for part, network in report["networks"].items():
         sizes = ", ".join(f"{name} {value}" for name, value in network["sizes"].items())
         yield (
             f"  {part:<12} {network['parameters'] / 1e6:10.2f} M parameters, {network['bytes'] / 1e6:.1f} MB "
             f"as {', '.join(network['dtypes'])}; {sizes}"
         )
-    yield "presets (og2 generate --preset NAME):"
+    yield ""
+    yield f"{'preset':<17} steps  text  image  guided     scheduler    else"
     for name, preset in report["presets"].items():
-        settings = ", ".join(f"{key} {value}" for key, value in preset.items() if value is not None)
-        yield f"  {name:<12} {settings}"
+        start, end = preset["cfg_range"]
+        yield (
+            f"{name:<17} {preset['num_inference_steps']:5d} {preset['text_guidance_scale']:5.1f} "
+            f"{preset['image_guidance_scale']:6.1f}  {start:g} to {end:<4g}  {preset['scheduler']:<11}  {_else(preset)}"
+        )
+
+
+def _else(preset: dict[str, Any]) -> str:
+    """What a preset sets beside the columns of the table."""
+    parts = []
+    if preset["height"]:
+        parts.append(f"{preset['width']}x{preset['height']}")
+    if not preset["align_res"]:
+        parts.append("own size")
+    if preset["time_shift"]:
+        parts.append(f"time shift {preset['time_shift']:g}")
+    if preset["negative_prompt"]:
+        parts.append("the long negative prompt")
+    return ", ".join(parts)
