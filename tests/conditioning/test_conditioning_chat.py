@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import cpu_offload
+from diffusers.hooks import apply_group_offloading
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -287,3 +289,16 @@ def test_a_processor_folder_without_tokenizer_files_says_what_it_holds(tmp_path)
         load_processor(tmp_path)
     with pytest.raises(CheckpointError, match="no such folder"):
         load_processor(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("offload", ["none", "sequential", "group"])
+def test_answers_and_features_are_the_same_under_offload(mini_mllm, mini_processor, offload):
+    expected = encode_chat(mini_mllm, mini_processor, "describe it", PICTURES)
+    words = answer(mini_mllm, mini_processor, "describe it", PICTURES, max_new_tokens=5)
+    if offload == "sequential":
+        cpu_offload(mini_mllm, torch.device("cpu"), offload_buffers=True)
+        assert mini_mllm.device.type == "meta"
+    elif offload == "group":
+        apply_group_offloading(mini_mllm, torch.device("cpu"), offload_type="leaf_level")
+    torch.testing.assert_close(encode_chat(mini_mllm, mini_processor, "describe it", PICTURES), expected)
+    assert answer(mini_mllm, mini_processor, "describe it", PICTURES, max_new_tokens=5) == words

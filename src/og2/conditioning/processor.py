@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import PreTrainedTokenizerFast
-from transformers.models.qwen2 import Qwen2TokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from og2.errors import CheckpointError
 
@@ -61,7 +60,7 @@ def load_processor(folder: str | os.PathLike[str]) -> Processor:
         held = ", ".join(sorted(p.name for p in folder.iterdir())) if folder.is_dir() else "no such folder"
         raise CheckpointError(f"{folder} has no tokenizer.json nor vocab.json; it holds: {held}")
     has_fast = (folder / "tokenizer.json").is_file()
-    kind = PreTrainedTokenizerFast if has_fast else Qwen2TokenizerFast
+    kind = PreTrainedTokenizerFast if has_fast else AutoTokenizer
     try:
         tokenizer = kind.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:

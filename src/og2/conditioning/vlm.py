@@ -69,7 +69,7 @@ def encode_prompt(
     """
     ids = tokenize(processor, render_prompt(prompt))
     _check_length(len(ids), mllm, max_sequence_length, "the prompt")
-    return _features(mllm, {"input_ids": torch.tensor([ids], device=mllm.device)})
+    return _features(mllm, {"input_ids": torch.tensor([ids], device=_device(mllm))})
 
 
 @torch.no_grad()
@@ -146,6 +146,18 @@ def _features(mllm: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
     return out.hidden_states[-1][0]
 
 
+def _device(mllm: PreTrainedModel) -> torch.device:
+    """Where the model's inputs belong: its own device, or where an offload hook brings each part to run."""
+    for module in mllm.modules():
+        place = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+        if place is not None:
+            return torch.device(place)
+        group = getattr(getattr(module, "_diffusers_hook", None), "hooks", {}).get("group_offloading")
+        if group is not None:
+            return group.config.onload_device
+    return mllm.device
+
+
 def _check_length(length: int, mllm: PreTrainedModel, asked: int | None, what: str) -> None:
     built_for = mllm.config.get_text_config().max_position_embeddings
     limit = built_for if asked is None else min(asked, built_for)
@@ -177,7 +189,7 @@ def _chat_inputs(
             raise RequestError(f"the text holds the control token {IMAGE_PAD} or <|video_pad|>; leave it out")
     ids = tokenize(processor, render_chat(prompt, last, history=history))
     if not images:
-        return {"input_ids": torch.tensor([ids], device=mllm.device)}
+        return {"input_ids": torch.tensor([ids], device=_device(mllm))}
     return _with_pictures(mllm, processor, ids, images)
 
 
@@ -200,11 +212,11 @@ def _with_pictures(
     pad, merged = mllm.config.image_token_id, made_by.merge_size**2
     counts = iter((seen["image_grid_thw"].prod(dim=-1) // merged).tolist())
     ids = [i for token in ids for i in ([pad] * next(counts) if token == pad else [token])]
-    input_ids = torch.tensor([ids], device=mllm.device)
+    input_ids = torch.tensor([ids], device=_device(mllm))
     inputs = {
         "input_ids": input_ids,
-        "pixel_values": seen["pixel_values"].to(mllm.device, mllm.dtype),
-        "image_grid_thw": seen["image_grid_thw"].to(mllm.device),
+        "pixel_values": seen["pixel_values"].to(input_ids.device, mllm.dtype),
+        "image_grid_thw": seen["image_grid_thw"].to(input_ids.device),
     }
     if "mm_token_type_ids" in inspect.signature(mllm.forward).parameters:
         inputs["mm_token_type_ids"] = (input_ids == pad).int()
