@@ -7,7 +7,7 @@ per prompt. Here is no default and no network.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -45,8 +45,13 @@ class Inputs:
     negative_prompt_embeds: Tensor | None = None
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What was given by hand."""
+        return tuple(item.name for item in fields(self) if getattr(self, item.name) is not None)
+
+    @property
     def has_own_noise(self) -> bool:
-        """Whether the noise does not come from the request's seed."""
+        """Whether the initial noise does not come from the request's seed."""
         return self.latents is not None or self.generators is not None
 
 
@@ -274,10 +279,12 @@ def _inputs(
     latents = _shares("latents", _unbatched(tensors["latents"]), pictures)
     noise = _shares("reference_noise", _unbatched(tensors["reference_noise"]), references)
     drawn = _shares("generator", generators, pictures)
-    own = _shares("prompt_embeds", embeds, [1] * len(requests))
-    other = _shares("negative_prompt_embeds", negative, [1] * len(requests))
+    for name, features in (("prompt_embeds", embeds), ("negative_prompt_embeds", negative)):
+        _shares(name, features, [1] * len(requests))
     return [
-        Inputs(latents[i], noise[i], drawn[i], own[i] and own[i][0], other[i] and other[i][0])
+        Inputs(
+            latents[i], noise[i], drawn[i], embeds[i] if embeds else None, negative[i] if negative else None
+        )
         for i in range(len(requests))
     ]
 

@@ -116,7 +116,9 @@ class GuidedPack:
 
     def velocity(self, latents: list[Tensor], times: list[Tensor], step: int) -> list[Tensor]:
         """Guided velocity (C, h, w) of each picture; float32 unless numerics are official."""
-        wanted = [(i, branch) for i, p in enumerate(self.pictures) for branch in p.plan.branches[step]]
+        wanted: list[tuple[int, Branch]] = [
+            (i, branch) for i, p in enumerate(self.pictures) for branch in p.plan.branches[step]
+        ]
         found = self.transformer.velocity(
             [x.to(self.transformer.dtype) for x in latents],
             times[0] if self.has_one_time else torch.stack(times),

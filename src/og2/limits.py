@@ -25,6 +25,7 @@ MAX_SEED = 2**63 - 1
 SIZE_STEP = 16
 SCHEDULERS = ("euler", "dpmsolver++")
 NUMERICS = ("float32", "official")
+CONDITIONING = ("prompt", "chat")
 
 
 def normalized(asked: Asked) -> dict[str, Any]:
@@ -62,7 +63,12 @@ def _check_words(asked: Asked) -> None:
         raise RequestError(
             f"negative_prompt={asked['negative_prompt']!r} is not a text; give a string or None"
         )
-    choices = (("scheduler", SCHEDULERS), ("numerics", NUMERICS), ("preset", tuple(PRESETS)))
+    choices = (
+        ("scheduler", SCHEDULERS),
+        ("numerics", NUMERICS),
+        ("conditioning", CONDITIONING),
+        ("preset", tuple(PRESETS)),
+    )
     for name, allowed in choices:
         value = asked[name]
         if value is not None and value not in allowed:

@@ -9,6 +9,7 @@ picture's bytes never depend on its neighbours.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
@@ -39,7 +40,7 @@ from og2.conditioning.templates import Turn
 from og2.drawing import Picture, draw_latents
 from og2.errors import Og2Error
 from og2.model.transformer import OmniGen2Transformer2DModel
-from og2.request import Plan, Profile, Request, Result, plan, read_profile, resolve
+from og2.request import Plan, Profile, Provenance, Request, Result, picture_hash, plan, read_profile, resolve
 
 __all__ = ["OmniGen2Pipeline", "Progress", "Settings"]
 
@@ -82,7 +83,7 @@ class OmniGen2Pipeline(DiffusionPipeline):
         self.profile = profile or Profile(config=dict(transformer.config))
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]  no unknown keyword is taken
         cls,
         pretrained_model_name_or_path: str | Path | None = None,
         dtype: torch.dtype | None = None,
@@ -159,7 +160,8 @@ class OmniGen2Pipeline(DiffusionPipeline):
         Every request of the call is planned, and its pictures read, before anything is computed.
         """
         settings, clock = settings or Settings(), _Clock()
-        jobs = [self._plan(r, i) for r, i in zip(requests, inputs or [Inputs()] * len(requests), strict=True)]
+        given = inputs or [Inputs()] * len(requests)
+        jobs = [self._plan(r, i, settings.pack) for r, i in zip(requests, given, strict=True)]
         with clock("conditioning_s"):
             self._encode_texts(jobs)
         with clock("references_s"):
@@ -194,7 +196,10 @@ class OmniGen2Pipeline(DiffusionPipeline):
         loaded = [images.load_image(source) for source in input_images]
         pictures = [picture for picture, _ in loaded]
         request = resolve(
-            Request.from_options({"prompt": prompt, "input_images": pictures, **options}), self.profile
+            Request.from_options(
+                {"prompt": prompt, "input_images": list(input_images), "conditioning": "chat", **options}
+            ),
+            self.profile,
         )
         clock = _Clock()
         with clock("answer_s"):
@@ -206,11 +211,7 @@ class OmniGen2Pipeline(DiffusionPipeline):
             notes = (*notes, f"the answer was cut at max_new_tokens={max_new_tokens}")
         if not said.wants_image:
             return Result([], notes=notes, timings=clock.finish(), text=said.text)
-        limit = request.max_sequence_length
-        features = vlm.encode_chat(self.mllm, self.processor, prompt, pictures, limit)
-        negative = vlm.encode_chat(self.mllm, self.processor, request.negative_prompt or "", (), limit)
-        inputs = Inputs(prompt_embeds=features, negative_prompt_embeds=negative)
-        drawn = self.run_all([request], [inputs], settings)[0]
+        drawn = self.run_all([request], settings=settings)[0]
         timings = {**clock.finish(), **drawn.timings}
         return replace(drawn, notes=(*notes, *drawn.notes), timings=timings, text=said.text)
 
@@ -220,32 +221,52 @@ class OmniGen2Pipeline(DiffusionPipeline):
         pictures = [images.load_image(source)[0] for source in sources]
         return vlm.answer(self.mllm, self.processor, question, pictures, max_new_tokens).text
 
-    def _plan(self, request: Request, inputs: Inputs) -> Job:
+    def _plan(self, request: Request, inputs: Inputs, pack: str) -> Job:
         read = [images.load_image(source) for source in request.input_images]
         pictures = [picture for picture, _ in read]
         planned = plan(request, self.profile, [(picture.height, picture.width) for picture in pictures])
         notes = [note for _, changes in read for note in changes]
         if inputs.has_own_noise:
             notes.append("the noise was given with the call; the seed does not reproduce the picture")
-        return Job(replace(planned, notes=(*notes, *planned.notes)), inputs, pictures)
+        provenance = Provenance(
+            dtype=str(self.transformer.dtype).removeprefix("torch."),
+            device=self._execution_device.type,
+            pack=pack,
+            given=inputs.names,
+            references=tuple(
+                (str(source) if isinstance(source, (str, os.PathLike)) else None, picture_hash(picture))
+                for source, picture in zip(request.input_images, pictures, strict=True)
+            ),
+        )
+        return Job(replace(planned, notes=(*notes, *planned.notes), provenance=provenance), inputs, pictures)
 
     def _encode_texts(self, jobs: Sequence[Job]) -> None:
-        """Text features of every job; each distinct text is read once, alone."""
-        memo: dict[tuple[str, int | None], Tensor] = {}
+        """Text features of every job; a text that several jobs share is read once, each text alone."""
+        memo: dict[Any, Tensor] = {}
 
-        def features(given: Tensor | None, text: str, limit: int | None) -> Tensor:
+        def features(
+            given: Tensor | None, text: str, pictures: list[Image.Image], request: Request
+        ) -> Tensor:
             if given is not None:
                 return self._placed(given)
-            if (text, limit) not in memo:
-                memo[text, limit] = self._placed(vlm.encode_prompt(self.mllm, self.processor, text, limit))
-            return memo[text, limit]
+            form, limit = request.conditioning, request.max_sequence_length
+            key = (form, text, limit, tuple(id(picture) for picture in pictures))
+            if key not in memo:
+                read = (self.mllm, self.processor, text)
+                found = (
+                    vlm.encode_chat(*read, pictures, limit)
+                    if form == "chat"
+                    else vlm.encode_prompt(*read, limit)
+                )
+                memo[key] = self._placed(found)
+            return memo[key]
 
         for job in jobs:
             request, given = job.plan.request, job.inputs
-            limit = request.max_sequence_length
-            job.text = features(given.prompt_embeds, request.prompt, limit)
+            job.text = features(given.prompt_embeds, request.prompt, job.pictures, request)
             if needs_negative(job.plan):
-                job.negative = features(given.negative_prompt_embeds, request.negative_prompt or "", limit)
+                text = request.negative_prompt or ""
+                job.negative = features(given.negative_prompt_embeds, text, [], request)
 
     def _encode_picture(self, picture: Image.Image, request: Request) -> tuple[Tensor, Tensor]:
         """Mean and deviation (C, h, w) of a reference's posterior in the VAE."""
@@ -297,7 +318,9 @@ class OmniGen2Pipeline(DiffusionPipeline):
     @contextmanager
     def _progress(self, pictures: Sequence[Picture], on_step: OnStep | None) -> Iterator[OnStep]:
         """A step callback that moves the progress bar and then calls the caller's."""
-        with self.progress_bar(total=sum(picture.plan.num_steps for picture in pictures)) as bar:
+        total = sum(picture.plan.num_steps for picture in pictures)
+        # pyright sees the decorator's signature, not the method's
+        with self.progress_bar(total=total) as bar:  # pyright: ignore[reportCallIssue]
 
             def step(progress: Progress) -> bool | list[Tensor] | None:
                 bar.update(len(progress.pictures))

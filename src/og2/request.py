@@ -10,6 +10,7 @@ Sizes are (height, width) in pixels unless a name says latent.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import secrets
 import warnings
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ from og2.sampling.guidance import Branch, Guidance, branches
 from og2.sampling.time import custom_steps, time_steps
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from og2.conditioning.reading import PictureInput
 
 __all__ = ["PRESETS", "Guidance", "Plan", "Profile", "Request", "Result", "plan", "read_profile", "resolve"]
@@ -39,7 +42,9 @@ class Request:
     `input_images`: up to five paths, Pillow pictures, arrays or tensors; `seed`: of the first picture,
     picture i takes seed + i, None or -1 draws one; `timesteps`: times in [0, 1) by hand, unshifted;
     `time_shift`: the shift m by hand; `align_res`: draw at the size of a single reference;
-    `numerics`: "official" rounds where the official implementation does.
+    `numerics`: "official" rounds where the official implementation does; `conditioning`: "chat" shows the
+    prompt to the language model in the chat form, with the pictures; `made_by`: hash of the model that
+    the settings come from, if they come from a picture.
     Raises: RequestError, in one sentence, for anything that cannot be carried out.
     """
 
@@ -63,6 +68,8 @@ class Request:
     max_sequence_length: int | None = None
     numerics: str = "float32"
     preset: str | None = None
+    conditioning: str = "prompt"
+    made_by: str | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
@@ -108,6 +115,21 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """What else a picture's bytes depend on: dtype, device, company, given tensors, and the references read.
+
+    `pack`: "picture" or "batch". `given`: names of tensors given by hand. `references`: (name as given or
+    None, sha256 of the upright RGB pixels) each.
+    """
+
+    dtype: str = ""
+    device: str = ""
+    pack: str = "picture"
+    given: tuple[str, ...] = ()
+    references: tuple[tuple[str | None, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that will happen for one request, known before any weight is touched.
 
@@ -124,6 +146,7 @@ class Plan:
     times: tuple[float, ...]
     branches: tuple[tuple[Branch, ...], ...]
     notes: tuple[str, ...]
+    provenance: Provenance = Provenance()
 
     @property
     def num_steps(self) -> int:
@@ -234,9 +257,16 @@ def plan(
         branches=needed,
         notes=(
             *chosen.notes,
-            *_notes(request, chosen, size, output, list(zip(given, references, strict=True))),
+            *_notes(request, chosen, profile, size, output, list(zip(given, references, strict=True))),
         ),
     )
+
+
+def picture_hash(picture: Image) -> str:
+    """sha256 of an RGB picture's size and pixels, whatever file or format they came in."""
+    digest = hashlib.sha256(f"{picture.width}x{picture.height} {picture.mode}\n".encode())
+    digest.update(picture.tobytes())
+    return digest.hexdigest()
 
 
 def _default_preset(request: Request) -> str:
@@ -266,9 +296,19 @@ def _output_size(request: Request, references: Sequence[Size]) -> tuple[Size, bo
 
 
 def _notes(
-    asked: Request, chosen: Request, size: Size, output: Size, pictures: Sequence[tuple[Size, Size]]
+    asked: Request,
+    chosen: Request,
+    profile: Profile,
+    size: Size,
+    output: Size,
+    pictures: Sequence[tuple[Size, Size]],
 ) -> list[str]:
     notes = []
+    if asked.made_by and profile.model_hash and asked.made_by != profile.model_hash:
+        notes.append(
+            f"the settings come from a picture by model {asked.made_by}, this is {profile.model_hash}; "
+            "the picture will be another"
+        )
     if (asked.height or asked.width) and chosen.align_res and len(pictures) == 1:
         notes.append(
             f"align_res draws at the reference's size {_hw(size)}; height and width are not used, "

@@ -136,7 +136,7 @@ def test_features_of_a_cut_prompt_given_by_hand_draw_the_official_picture() -> N
 def test_reference_pixels_and_posteriors_equal_the_official_ones() -> None:
     recorded = case("edit2")
     (request,), _ = requests_of(recorded.options())
-    job = pipeline()._plan(request, Inputs())
+    job = pipeline()._plan(request, Inputs(), "picture")
     for k, picture in enumerate(job.pictures):
         with torch.no_grad():
             mean, std = pipeline()._encode_picture(picture, job.plan.request)
