@@ -122,17 +122,13 @@ class ModulatedNorm(nn.Module):
         """Normalised tokens, not yet scaled; shapes (S, D) -> same."""
         return self.norm(x_SD)
 
-    def modulation(self, activated_Rc: Tensor) -> Modulation:
-        """The block's factors for each row of silu(time embedding) (R, c)."""
-        scale_attn, gate_attn, scale_mlp, gate_mlp = self.linear(activated_Rc).chunk(4, dim=-1)
-        return Modulation(1 + scale_attn, gate_attn.tanh(), 1 + scale_mlp, gate_mlp.tanh())
-
 
 class OmniGen2TransformerBlock(nn.Module):
     """Attention and feed-forward, each normed before and after; optionally modulated by the time."""
 
     def __init__(self, config: BlockConfig, modulated: bool) -> None:
         super().__init__()
+        self.config, self.modulated = config, modulated
         width, eps = config.width, config.norm_eps
         self.attn = Attention(width, config.num_heads, config.num_kv_heads)
         self.feed_forward = FeedForward(width, config.inner_width)
@@ -167,6 +163,11 @@ class OmniGen2TransformerBlock(nn.Module):
         return x_ND + those.gate_mlp * self.ffn_norm2(
             self.feed_forward(self.ffn_norm1(x_ND) * those.scale_mlp)
         )
+
+    def modulation(self, activated_Rc: Tensor) -> Modulation:
+        """What each row of silu(time embedding) (R, c) says to this block."""
+        scale_attn, gate_attn, scale_mlp, gate_mlp = self.norm1.linear(activated_Rc).chunk(4, dim=-1)
+        return Modulation(1 + scale_attn, gate_attn.tanh(), 1 + scale_mlp, gate_mlp.tanh())
 
 
 @dataclass(frozen=True)

@@ -322,7 +322,7 @@ def _blocks(count: int, config: BlockConfig, modulated: bool) -> nn.ModuleList:
 
 def _modulated(blocks: Iterable[nn.Module], activated_Rc: Tensor) -> list[tuple[nn.Module, Modulation]]:
     """Each block with what this step's time says to it."""
-    return [(block, block.norm1.modulation(activated_Rc)) for block in blocks]
+    return [(block, block.modulation(activated_Rc)) for block in blocks]
 
 
 def _check_heads(width: int, num_heads: int, num_kv_heads: int, axes_dim: tuple[int, ...]) -> None:
