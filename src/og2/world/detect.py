@@ -37,8 +37,9 @@ UNIT_AREA: dict[str, float] = {
     "ring": 3.66,
 }
 _SPECK_SHARE = 14.0 / 64**2  # smaller things are dirt, not objects
-_MAX_COLOR_DISTANCE = 27.0
-_MIN_COLOR_MARGIN = 5.0
+_MAX_COLOR_DISTANCE = 24.0
+_MIN_COLOR_MARGIN = 7.0
+_FAINT = (4.0, 0.5)  # allowed distance from a prototype: this many dE plus this share of the contrast
 _MAX_SPREAD = 11.0
 _MIN_FILL = 0.90
 _RING_HOLE = (0.10, 0.62)  # area of the hole over the area of the disc
@@ -100,7 +101,8 @@ def _describe(view: View, part: BoolArray) -> Detected:
     if mask.sum() < 4:
         mask, coverage = part, part.astype(np.float64)
     shape, confidence, reason = _name_shape(coverage, mask)
-    color, color_reason = _name_color(lab, spread)
+    contrast = math.dist(lab, np.median(view.background[part], axis=0))
+    color, color_reason = _name_color(lab, spread, contrast)
     filled = fill_holes(mask) if shape == "ring" else mask
     area = float(np.maximum(coverage, filled & ~mask).sum())
     rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
@@ -168,13 +170,15 @@ def _name_shape(coverage: FloatArray, mask: BoolArray) -> tuple[str | None, floa
     return None, 0.0, f"a {outline.shape} with a hole of {hole:.2f} of its area"
 
 
-def _name_color(lab: FloatArray, spread: float) -> tuple[str | None, str]:
+def _name_color(lab: FloatArray, spread: float, contrast: float) -> tuple[str | None, str]:
     if spread > _MAX_SPREAD:
         return None, f"several colours in one object (spread {spread:.1f} dE)"
     ranked = sorted((math.dist(lab, prototype), name) for name, prototype in palette.COLORS.items())
     (first, name), (second, _) = ranked[:2]
     if first > _MAX_COLOR_DISTANCE:
         return None, f"no colour of this world ({first:.0f} dE from {name})"
+    if first > _FAINT[0] + _FAINT[1] * contrast:
+        return None, f"a faint {name} ({first:.0f} dE from it, {contrast:.0f} from the background)"
     if second - first < _MIN_COLOR_MARGIN:
         return None, f"between two colours ({name} and {ranked[1][1]})"
     return name, ""

@@ -16,7 +16,7 @@ from og2.world.language import (
 )
 from og2.world.scenes import Object, Scene, pick, sample_scene
 
-IMAGE_ANSWER = "<|img|>"
+IMAGE_ANSWER = "<|img|>"  # what a chat answer is when a picture is wanted
 QUESTION_KINDS = ("count", "color", "shape", "where", "yes_no", "bigger", "background", "caption")
 CAPTION_QUESTIONS = (
     "what is in this picture?",
@@ -24,6 +24,7 @@ CAPTION_QUESTIONS = (
     "describe this picture",
     "describe the image",
     "what do you see?",
+    "Describe this picture.",
 )
 _DRAW = (
     "draw {0}",

@@ -30,7 +30,7 @@ COLORS: dict[str, Lab] = {
 COLOR_SIGMA: dict[str, float] = {"black": 1.5, "white": 1.0}
 DEFAULT_COLOR_SIGMA = 4.0
 RIVAL_DISTANCE = 12.0
-RIVAL_MARGIN = 8.0  # how much nearer its own prototype a colour must be
+RIVAL_MARGIN = 12.0  # how much nearer its own prototype a colour must be
 
 # Backgrounds: chroma at most 12 and at least dE 18 away from white, so that every object stands out.
 BACKGROUNDS: dict[str, Lab] = {

@@ -1,7 +1,7 @@
 """Verdicts from pixels alone: does a picture, or an edit, show what was required?
 
 The scorer sees pixels and requirements, never a scene, a seed or the renderer. A picture it cannot judge
-gives `unknown` with the reason, which does not pass. Its error rates are measured by `og2.world.certify`
+gives `unknown` with the reason, which does not pass. Its error rates are measured by `og2.evals.certify`
 and belong beside every score made with it.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from og2.world.detect import Detected, Reading, detect, read
-from og2.world.pixels import BoolArray, FloatArray, dilate, erode
+from og2.world.pixels import BoolArray, FloatArray, dilate, erode, smooth
 from og2.world.requirements import EditRequirements, ObjectRequirement, Requirements
 
 __all__ = ["Detected", "EditVerdict", "Verdict", "detect", "read", "score_edit", "score_t2i"]
@@ -23,7 +23,7 @@ KEPT_TOLERANCE = 10.0
 _GROW_PX = 3.0
 _EDGE_PX = 1.5  # on both sides of an edge: a band of 3 px
 _SAME_PLACE = 0.60
-_LEFTOVER = 0.10
+_LEFTOVER = 7.0  # dE from the background where a removed object was
 _MARGIN_OF_RELATION = 0.5
 
 
@@ -174,8 +174,11 @@ def _judge_change(
         assert after.view is not None
         if left:
             return False, "something is still there"
-        rest = float((after.view.mask & subject.mask).sum() / subject.mask.sum())
-        return (rest <= _LEFTOVER, "" if rest <= _LEFTOVER else f"{rest:.2f} of the object is left")
+        rest = float(np.quantile(smooth(after.view.delta)[subject.mask], 0.9))
+        return (
+            rest <= _LEFTOVER,
+            "" if rest <= _LEFTOVER else f"a trace of the object is left ({rest:.1f} dE)",
+        )
     if len(left) != 1:
         return False, f"{len(left)} objects where one should be"
     new = left[0]
