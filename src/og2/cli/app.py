@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from og2.cli import flags
+from og2.cli import exits, flags
 from og2.config import nearest
 from og2.errors import ConfigError
 
@@ -40,6 +40,8 @@ def dispatch(arguments: list[str]) -> int:
         raise ConfigError(_usage_sentence(error)) from error
     except typer.Abort as error:
         raise KeyboardInterrupt from error
+    if result == exits.STOPPED:  # newer versions of typer turn Ctrl-C into its code
+        raise KeyboardInterrupt
     return result if isinstance(result, int) else 0
 
 

@@ -35,18 +35,18 @@ def draw(verb: str, given: Mapping[str, Any]) -> None:
     request = replace(request, seed=seed)
     seeds = [seed + index for index in range(request.num_images_per_prompt)]
     files = outputs.plan_outputs(decided.get("output"), seeds)
-    if decided.get("model") in (None, "mini"):
-        loading.say(loading.MINI_LINE, decided)
+    planned = plan(request, profile)  # refuses bad pictures and sizes before anything is loaded
     if decided.get("dry_run"):
         from og2.cli.forecast import forecast
 
-        forecast(request, profile, files, decided)
+        loading.say_model(decided)
+        forecast(planned, files, decided)
         return
-    height, width = plan(
-        request, profile
-    ).output_size  # refuses bad pictures and sizes before anything is loaded
+    where = loading.target(decided)
+    height, width = planned.output_size
     outputs.make_ready(files, height * width * len(files))
-    pipe = loading.load(decided, loading.target(decided))
+    loading.say_model(decided)
+    pipe = loading.load(decided, where)
     loaded = time.perf_counter()
     result = pipe.run(request)
     _save(files, result, decided)
@@ -69,7 +69,7 @@ def request_of(verb: str, decided: Mapping[str, Any]) -> Request:
     if pictures:
         options["input_images"] = tuple(pictures)
     if "params_from" in decided:
-        options = {**_params_from(decided["params_from"]), **options}
+        options = {**_params_from(decided["params_from"], pictures), **options}
     if "cfg_range_start" in decided or "cfg_range_end" in decided:
         start, end = options.get("cfg_range") or (0.0, 1.0)
         options["cfg_range"] = (decided.get("cfg_range_start", start), decided.get("cfg_range_end", end))
@@ -82,11 +82,14 @@ def request_of(verb: str, decided: Mapping[str, Any]) -> Request:
     return Request.from_options(options)
 
 
-def _params_from(path: str) -> dict[str, Any]:
-    """The settings inside a PNG that og2 wrote, without what stands for "not decided"."""
+def _params_from(path: str, pictures: Sequence[str]) -> dict[str, Any]:
+    """The settings inside a PNG that og2 wrote; `pictures` take the place of those it was made from."""
     from og2.png import read_parameters
 
-    return {key: value for key, value in read_parameters(Path(path)).options().items() if value is not None}
+    found = read_parameters(path, pictures or None)
+    return {key: value for key, value in found.options().items() if value is not None} | {
+        "notes": found.notes
+    }
 
 
 def _save(files: Sequence[Path], result: Result, decided: Mapping[str, Any]) -> None:
@@ -115,6 +118,7 @@ def _report(
             "sizes": sizes,
             "notes": list(result.notes),
             "timings": {name: round(value, 4) for name, value in timings.items()},
+            "peak_gb": round(loading.peak_gb(), 3),
             "model": decided.get("model") or "mini",
         }
         print(json.dumps(report))

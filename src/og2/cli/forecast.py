@@ -11,7 +11,7 @@ from og2 import footprint
 from og2.cli.info import config_of
 from og2.cli.loading import dtype_name, model_folder
 from og2.conditioning.templates import render_prompt
-from og2.request import Plan, Profile, Request, plan
+from og2.request import Plan, Request
 
 # The published transformer and VAE, for a hub id that is not downloaded.
 PUBLISHED_CONFIG = {
@@ -29,9 +29,8 @@ PUBLISHED_VAE_WIDTH = 128
 WORDS_TO_TOKENS = 1.4
 
 
-def forecast(request: Request, profile: Profile, files: Sequence[Path], decided: Mapping[str, Any]) -> None:
+def forecast(planned: Plan, files: Sequence[Path], decided: Mapping[str, Any]) -> None:
     """Prints the plan, as text or as one JSON object."""
-    planned = plan(request, profile)
     report = report_of(planned, files, decided)
     if decided.get("json"):
         print(json.dumps(report))

@@ -87,9 +87,10 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"{'preset':<17} steps  text  image  guided     scheduler    else"
     for name, preset in report["presets"].items():
         start, end = preset["cfg_range"]
+        solver = preset["scheduler"]
         yield (
             f"{name:<17} {preset['num_inference_steps']:5d} {preset['text_guidance_scale']:5.1f} "
-            f"{preset['image_guidance_scale']:6.1f}  {start:g} to {end:<4g}  {preset['scheduler']:<11}  {_else(preset)}"
+            f"{preset['image_guidance_scale']:6.1f}  {start:g} to {end:<4g}  {solver:<11}  {_else(preset)}"
         )
 
 

@@ -186,9 +186,9 @@ class _Words:
 def _load(decided: Mapping[str, Any]) -> OmniGen2Pipeline:
     loading.quiet_libraries()
     loading.model_folder(decided.get("model"))
-    if decided.get("model") in (None, "mini"):
-        loading.say(loading.MINI_LINE, decided)
-    return loading.load(decided, loading.target(decided))
+    where = loading.target(decided)
+    loading.say_model(decided)
+    return loading.load(decided, where)
 
 
 def _read(pictures: Sequence[str]) -> tuple[list[Image], list[str]]:
