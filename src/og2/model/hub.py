@@ -42,7 +42,7 @@ def resolve_folder(
             )
         return folder
     path = Path(source).expanduser()
-    if path.is_dir():
+    if path.is_dir() and str(source):
         return path
     if path.is_file():
         raise CheckpointError(
@@ -50,7 +50,7 @@ def resolve_folder(
         )
     if not isinstance(source, str) or not _HUB_ID.fullmatch(source):
         raise CheckpointError(
-            f"there is no folder {source}; give a model folder, a hub id (owner/name), or mini"
+            f"there is no folder {str(source)!r}; give a model folder, a hub id (owner/name), or mini"
         )
     return _download(source, revision, local_files_only)
 

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from accelerate import init_empty_weights
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import Qwen2_5_VLForConditionalGeneration
@@ -79,6 +80,7 @@ _MODEL_INDEX = {
     "transformer": ["transformer_omnigen2", "OmniGen2Transformer2DModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
+_NETWORKS = ("transformer", "vae", "mllm")
 _SINGLE_FILE_PREFIX = re.compile(r"^(model\.)?diffusion_model\.")
 _Network = TypeVar("_Network", OmniGen2Transformer2DModel, AutoencoderKL)
 
@@ -117,24 +119,17 @@ def load_components(
     Raises: CheckpointError, see `resolve_folder`, `load_transformer`, `load_vae`, `load_mllm`.
     """
     folder = resolve_folder(source, revision, local_files_only)
-    for part in ("transformer", "vae", "mllm"):
-        if not (folder / part).is_dir():
-            hint = (
-                "; this looks like a lone transformer: give it as transformer_path"
-                if _is_network(folder)
-                else ""
-            )
-            raise CheckpointError(f"{missing(folder / part)}{hint}")
-    config = folder / "transformer" / "config.json"
     other = None if transformer_path is None else Path(transformer_path).expanduser()
+    scheduler_config = _check_folder(folder, ("vae", "mllm") if other else _NETWORKS)
+    config = folder / "transformer" / "config.json"
     return Components(
-        transformer=load_transformer(other or folder, dtype, single_file_config=config),
+        transformer=load_transformer(other or folder, dtype, config if config.is_file() else None),
         vae=load_vae(folder / "vae", dtype),
         mllm=load_mllm(folder / "mllm", dtype),
-        scheduler_config=read_json(folder / "scheduler" / "scheduler_config.json"),
+        scheduler_config=scheduler_config,
         processor_folder=_processor_folder(folder),
         folder=folder,
-        fingerprint=fingerprint(folder) if other is None else fingerprint(folder, other),
+        fingerprint=fingerprint(folder, *([other] if other else [])),
     )
 
 
@@ -183,8 +178,9 @@ def load_mllm(
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-        except (OSError, ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
-            raise CheckpointError(f"the language model in {folder} cannot be built: {error}") from error
+        except (StrictDataclassError, OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"the language model in {folder} cannot be built: {reason}") from error
     mllm, report = built
     wrong = {name: (tuple(found), tuple(expected)) for name, found, expected in report["mismatched_keys"]}
     check_tensors(
@@ -280,15 +276,25 @@ def _build(kind: type[_Network], config: dict[str, Any], origin: Path) -> _Netwo
     return network
 
 
+def _check_folder(folder: Path, networks: Sequence[str]) -> dict[str, Any]:
+    """The scheduler's configuration, after seeing that every other file is there and whole."""
+    for part in networks:
+        if not (folder / part).is_dir():
+            lone = (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+            hint = "; this looks like a lone transformer: give it as transformer_path" if lone else ""
+            raise CheckpointError(f"{missing(folder / part)}{hint}")
+        read_json(folder / part / "config.json")
+        for path in find_weights(folder / part):
+            read_header(path)
+    _processor_folder(folder)
+    return read_json(folder / "scheduler" / "scheduler_config.json")
+
+
 def _processor_folder(folder: Path) -> Path:
     for name in ("processor", "mllm_processor"):
         if (folder / name).is_dir():
             return folder / name
     raise missing(folder / "processor")
-
-
-def _is_network(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
 
 @contextlib.contextmanager
