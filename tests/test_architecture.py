@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline": {"request", "call", "drawing", "model", "conditioning", "sampling", "png"},
     "train": {"model", "conditioning", "sampling", "data", "world", "tracking", "pipeline", "request"},
     "evals": {"world", "pipeline", "request"},
-    "footprint": set(),
+    "footprint": {"model"},
     "doctor": {"request", "pipeline", "model", "conditioning", "footprint"},
     "cli": {
         "request",

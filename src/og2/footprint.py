@@ -1,14 +1,12 @@
 """What a model and a request cost: parameters, matrix FLOPs and memory, from configs and file headers alone.
 
-Nothing is loaded and torch is not imported. FLOPs count two per multiply-add and each thing once, as the
-engine computes it: texts once per request, the refiners of pictures once per step, the layers once per
-guidance branch. Memory is an estimate: the weights are exact, the working memory is a rule of thumb.
+No weights are loaded. FLOPs count two per multiply-add and each thing once, as the engine computes it: texts
+once per request, the refiners of pictures once per step, the layers once per guidance branch. Memory is an
+estimate: the weights are exact, the working memory is a rule of thumb.
 """
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,23 +14,7 @@ from typing import Any
 
 from og2.errors import CheckpointError
 
-BYTES = {
-    "float32": 4,
-    "float16": 2,
-    "bfloat16": 2,
-    "F64": 8,
-    "F32": 4,
-    "F16": 2,
-    "BF16": 2,
-    "F8_E4M3": 1,
-    "F8_E5M2": 1,
-    "I64": 8,
-    "I32": 4,
-    "I16": 2,
-    "I8": 1,
-    "U8": 1,
-    "BOOL": 1,
-}
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 NETWORKS = ("transformer", "mllm", "vae")
 PUBLISHED = {"transformer": 3_967_161_400, "mllm": 3_754_622_976, "vae": 83_819_683}
 GB = 1e9
@@ -127,19 +109,14 @@ def working_gb(
 
 
 def tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name -> (dtype, shape) of every tensor in a folder's safetensors files, from their headers alone.
+    """Name -> (dtype, shape) of every tensor in a network's folder, from the headers of its files alone.
 
-    Raises: CheckpointError if there is none or a header cannot be read.
+    Raises: CheckpointError if there are no weights or a header cannot be read.
     """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise CheckpointError(f"{folder} holds no safetensors file; give the folder of a complete model")
-    found: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for file in files:
-        found.update(
-            {name: (str(item["dtype"]), tuple(item["shape"])) for name, item in _header(file).items()}
-        )
-    return found
+    from og2.model.checkpoint_files import find_weights, read_header
+
+    headers = [read_header(path) for path in find_weights(folder)]
+    return {name: (item.dtype, item.shape) for header in headers for name, item in header.items()}
 
 
 def num_parameters(found: Mapping[str, tuple[str, tuple[int, ...]]]) -> int:
@@ -151,18 +128,3 @@ def num_parameters(found: Mapping[str, tuple[str, tuple[int, ...]]]) -> int:
             size *= side
         total += size
     return total
-
-
-def _header(file: Path) -> dict[str, Any]:
-    try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if not 2 <= length <= file.stat().st_size:
-                raise ValueError(f"header of {length} bytes")
-            header = json.loads(stream.read(length))
-        header.pop("__metadata__", None)
-        return header
-    except (OSError, ValueError, struct.error, AttributeError) as error:
-        raise CheckpointError(
-            f"{file} is not a readable safetensors file ({error}); download it again"
-        ) from error

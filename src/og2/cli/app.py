@@ -159,15 +159,18 @@ flags.attach(app, "doctor", [flags.MODEL[0], flags.REPORT[0]], [], doctor)
 _OVERRIDES = typer.Argument(None, help="Changes to it: section.key=value.")
 
 
-@app.command("train", context_settings={"allow_extra_args": True})
+@app.command("train")
 def train(
     recipe: str = typer.Argument(..., help="A recipe: a YAML file."),
     overrides: list[str] = _OVERRIDES,
 ) -> None:
     """Train from a recipe: og2 train recipes/mini/dit_64.yaml train.max_train_steps=100."""
-    from og2.train.run import main as run
+    import logging
 
-    run([recipe, *(overrides or [])])
+    from og2.train.run import run_recipe
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    run_recipe(recipe, overrides or [])
 
 
 eval_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure a model.")

@@ -25,13 +25,9 @@ def info(given: dict[str, Any]) -> None:
 
 def config_of(folder: Path, part: str) -> dict[str, Any]:
     """The config.json of one network; CheckpointError if it is missing or not JSON."""
-    path = folder / part / "config.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing; give the folder of a complete model") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    from og2.model.checkpoint_files import read_json
+
+    return read_json(folder / part / "config.json")
 
 
 def describe_model(model: str) -> dict[str, Any]:
