@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Integral, Real
+from types import MappingProxyType
 from typing import Any
 
 from og2.errors import RequestError
@@ -26,10 +28,15 @@ SIZE_STEP = 16
 SCHEDULERS = ("euler", "dpmsolver++")
 NUMERICS = ("float32", "official")
 CONDITIONING = ("prompt", "chat")
+_NUMBERS = MappingProxyType(
+    {name: int for name in ("height", "width", "num_inference_steps", "num_images_per_prompt", "seed")}
+    | {name: int for name in ("max_pixels", "max_input_image_side_length", "max_sequence_length")}
+    | {name: float for name in ("text_guidance_scale", "image_guidance_scale", "time_shift")}
+)
 
 
 def normalized(asked: Asked) -> dict[str, Any]:
-    """Changes that make one wish one request: sequences as tuples, -1 as no seed, one name per scheduler."""
+    """Changes that make one wish one request: tuples, plain numbers, -1 as no seed, one scheduler name."""
     pictures = asked["input_images"]
     if pictures is None:
         pictures = ()
@@ -41,6 +48,16 @@ def normalized(asked: Asked) -> dict[str, Any]:
         for name in ("cfg_range", "timesteps")
         if isinstance(value := asked[name], (list, tuple))
     }
+    changes |= {
+        name: kind(value)
+        for name, kind in _NUMBERS.items()
+        if isinstance(value := asked[name], Integral if kind is int else Real) and not isinstance(value, bool)
+    }
+    for name in ("cfg_range", "timesteps"):
+        if name in changes:
+            changes[name] = tuple(
+                float(t) if isinstance(t, Real) and not isinstance(t, bool) else t for t in changes[name]
+            )
     if asked["seed"] == -1:
         changes["seed"] = None
     if isinstance(asked["scheduler"], str):
@@ -96,8 +113,13 @@ def _check_numbers(asked: Asked) -> None:
     m = asked["time_shift"]
     if m is not None and not (isinstance(m, (int, float)) and math.isfinite(m) and 0.01 <= m <= 100):
         raise RequestError(f"time_shift={m!r} is out of range; use 0.01 to 100 (1 is no shift)")
-    if asked["timesteps"] is not None:
-        custom_steps(asked["timesteps"])
+    times = asked["timesteps"]
+    if times is not None:
+        if not isinstance(times, tuple) or not all(isinstance(t, float) for t in times):
+            raise RequestError(f"timesteps={times!r} is not a list of numbers in [0, 1)")
+        if len(times) > MAX_STEPS:
+            raise RequestError(f"timesteps has {len(times)} entries; use at most {MAX_STEPS}")
+        custom_steps(times)
     if asked["align_res"] is not None and not isinstance(asked["align_res"], bool):
         raise RequestError(f"align_res={asked['align_res']!r} is not True or False")
 

@@ -64,6 +64,8 @@ def metadata_of(result: Result, index: int = 0) -> dict[str, Any]:
     """Everything that picture `index` of a result was made with, as plain values; alone it is made again."""
     plan, seed = result.plan_of(index), result.seeds[index]
     chosen = replace(plan.request, num_images_per_prompt=1, seed=seed, made_by=None, input_images=())
+    if chosen.align_res and len(plan.reference_sizes) == 1:
+        chosen = replace(chosen, height=None, width=None)
     provenance = plan.provenance
     return {
         "schema": SCHEMA,
