@@ -1,7 +1,7 @@
 """The scorer's certificate: how often it accepts right pictures and refuses wrong ones, measured.
 
 Right pictures and near misses are drawn fresh, clean and corrupted as a model's pictures are (blur, noise,
-half resolution, and a round trip through a given VAE), and scored from pixels. This says what a score is worth.
+half resolution, a round trip through a given VAE), and scored from pixels: what a score is worth.
 `python -m og2.evals.certify` prints the table, `--json` the numbers.
 """
 

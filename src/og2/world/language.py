@@ -152,7 +152,7 @@ def _describe_list(scene: Scene, rng: Generator, full: bool) -> tuple[str, Requi
 
 
 def _describe_relation(scene: Scene, rng: Generator) -> tuple[str, Requirements]:
-    first, second = scene.objects[:2]
+    first, second = scene.objects[0], scene.objects[1]
     name = relation(first, second)
     assert name is not None
     sizes = rng.random() < _SIZE_SHARE / 2

@@ -25,6 +25,7 @@ _EDGE_PX = 1.5  # on both sides of an edge: a band of 3 px
 _SAME_PLACE = 0.60
 _LEFTOVER = 7.0  # dE from the background where a removed object was
 _MARGIN_OF_RELATION = 0.5
+_BACKGROUND_SHIFT = 8.0
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class EditVerdict:
-    """success: the edit was made and every other object is still there.
+    """success: the edit was made, every other object is still there, the background has its colour.
 
     kept: share of pixels away from the edited object that are within 10 dE of the source;
     kept_without_drift: the same after the best affine colour change of the whole picture was undone. NaN
@@ -95,6 +96,9 @@ def score_edit(source_image: Any, image: Any, requirements: EditRequirements) ->
     success, reason = _judge_change(requirements, subject, left, before, after)
     if lost:
         success, reason = False, f"lost or changed: {', '.join(lost)}"
+    shift = float(np.median(np.linalg.norm(after.view.background - before.view.background, axis=-1)))
+    if shift > _BACKGROUND_SHIFT:
+        success, reason = False, f"the background changed by {shift:.0f} dE"
     changed = _changed_region(subject, left, before.view.mask.shape)
     kept, without_drift = _kept(before, after, changed)
     unclear = not success and any(o.reason for o in left)
