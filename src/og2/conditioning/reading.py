@@ -9,18 +9,21 @@ from __future__ import annotations
 import io
 import os
 import struct
+import sys
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from og2.errors import ImageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PictureInput: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Tensor"
 
@@ -49,7 +52,7 @@ def load_image(source: PictureInput) -> tuple[Image.Image, list[str]]:
     with _clear_errors(name):
         if isinstance(source, Image.Image):
             return _to_rgb(source, name)
-        if isinstance(source, Tensor):
+        if _is_tensor(source):
             return _to_rgb(_from_array(_channels_last(source), name), name)
         if isinstance(source, np.ndarray):
             return _to_rgb(_from_array(source, name), name)
@@ -194,7 +197,13 @@ def _to_8_bit(values: np.ndarray) -> np.ndarray:
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _channels_last(tensor: Tensor) -> np.ndarray:
+def _is_tensor(source: object) -> bool:
+    """Whether this is a torch tensor, without importing torch where nobody has."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.Tensor)
+
+
+def _channels_last(tensor: Any) -> np.ndarray:
     if tensor.ndim == 4 and tensor.shape[0] == 1:
         tensor = tensor[0]
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3, 4):
