@@ -20,7 +20,7 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from og2.conditioning.images import load_image
+from og2.conditioning.reading import load_image
 from og2.errors import ImageError, RequestError
 from og2.request import Request, Result, picture_hash
 

@@ -230,7 +230,7 @@ def plan(
     `picture_sizes`: of the input pictures as given, upright; read from the pictures if not passed.
     Raises: RequestError, ImageError.
     """
-    from og2.conditioning.images import fit_size
+    from og2.conditioning.sizes import fit_size
 
     profile = profile or Profile()
     chosen = resolve(request, profile)
@@ -347,7 +347,7 @@ def _tokens(size: Size) -> int:
 def _picture_sizes(request: Request) -> list[Size]:
     if not request.input_images:
         return []
-    from og2.conditioning.images import load_image
+    from og2.conditioning.reading import load_image
 
     pictures = [load_image(source)[0] for source in request.input_images]
     return [(picture.height, picture.width) for picture in pictures]

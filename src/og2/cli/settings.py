@@ -59,7 +59,7 @@ def pictures_of(patterns: Sequence[str]) -> list[str]:
     files: list[str] = []
     for pattern in patterns:
         if Path(pattern).is_dir():
-            from og2.conditioning.images import list_images
+            from og2.conditioning.reading import list_images
 
             files += [str(path) for path in list_images(pattern)[0]]
         elif not Path(pattern).exists() and glob.has_magic(pattern):

@@ -193,7 +193,7 @@ def _load(decided: Mapping[str, Any]) -> OmniGen2Pipeline:
 
 def _read(pictures: Sequence[str]) -> tuple[list[Image], list[str]]:
     """The pictures, and remarks on what was converted; before the networks, so a bad one is refused early."""
-    from og2.conditioning.images import load_image
+    from og2.conditioning.reading import load_image
 
     read = [load_image(picture) for picture in pictures]
     return [picture for picture, _ in read], [note for _, notes in read for note in notes]
