@@ -15,6 +15,7 @@ from og2.errors import ConfigError
 app = typer.Typer(
     name="og2",
     no_args_is_help=True,
+    context_settings=flags.HELP,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -88,35 +89,44 @@ def root(
 
 
 def generate(**given: Any) -> None:
-    """Draw a picture from a prompt: og2 generate "a red circle" --output circle.png."""
+    """Draw a picture from a prompt.
+
+    og2 generate "a red circle" --output circle.png
+    """
     from og2.cli.draw import draw
 
     draw("generate", given)
 
 
 def edit(**given: Any) -> None:
-    """Edit a picture, or combine several: og2 edit "make it blue" --input a.png --output b.png."""
+    """Edit a picture by instruction, or combine several.
+
+    og2 edit "make it blue" --input a.png --output b.png
+    """
     from og2.cli.draw import draw
 
     draw("edit", given)
 
 
 def describe(**given: Any) -> None:
-    """Say in words what pictures show: og2 describe a.png --question "what colour is it?"."""
+    """Say in words what pictures show, or answer a question.
+
+    og2 describe a.png --question "what colour is it?"
+    """
     from og2.cli.talk import describe as run
 
     run(given)
 
 
 def chat(**given: Any) -> None:
-    """Talk with the model in the terminal; it answers in words or with a picture."""
+    """Talk with the model, in words and pictures."""
     from og2.cli.talk import chat as run
 
     run(given)
 
 
 def info(**given: Any) -> None:
-    """Say what a model is: its networks, sizes and files, and the presets."""
+    """Say what a model is, and list the presets."""
     from og2.cli.info import info as run
 
     run(given)
@@ -129,31 +139,18 @@ def doctor(**given: Any) -> None:
     run(**given)
 
 
-_PROMPT = flags.argument("text", str | None, "The prompt; - reads it from stdin.")
+_OPTIONAL_TEXT, _OPTIONAL_TEXTS = str | None, list[str] | None
+_PROMPT = flags.argument("text", _OPTIONAL_TEXT, "PROMPT", "What to draw; - reads it from stdin.")
+_INSTRUCTION = flags.argument("text", _OPTIONAL_TEXT, "INSTRUCTION", "What to change; - reads it from stdin.")
+_PICTURES = flags.argument("pictures", _OPTIONAL_TEXTS, "PICTURE...", "Pictures, folders or glob patterns.")
+_MODEL = flags.argument("model", _OPTIONAL_TEXT, "MODEL", "Folder or hub id; default mini.")
+_JSON = flags.REPORT[0]
 flags.attach(app, "generate", flags.GENERATE, [_PROMPT], generate)
-flags.attach(
-    app,
-    "edit",
-    flags.EDIT,
-    [flags.argument("text", str | None, "The instruction; - reads it from stdin.")],
-    edit,
-)
-flags.attach(
-    app,
-    "describe",
-    flags.DESCRIBE,
-    [flags.argument("pictures", list[str] | None, "Pictures, folders or glob patterns.")],
-    describe,
-)
+flags.attach(app, "edit", flags.EDIT, [_INSTRUCTION], edit)
+flags.attach(app, "describe", flags.DESCRIBE, [_PICTURES], describe)
 flags.attach(app, "chat", flags.CHAT, [], chat)
-flags.attach(
-    app,
-    "info",
-    [flags.REPORT[0]],
-    [flags.argument("model", str | None, "Folder or hub id; default mini.")],
-    info,
-)
-flags.attach(app, "doctor", [flags.MODEL[0], flags.REPORT[0]], [], doctor)
+flags.attach(app, "info", [_JSON], [_MODEL], info)
+flags.attach(app, "doctor", [flags.MODEL[0], _JSON], [], doctor)
 
 
 _OVERRIDES = typer.Argument(None, help="Changes to it: section.key=value.")
@@ -164,7 +161,10 @@ def train(
     recipe: str = typer.Argument(..., help="A recipe: a YAML file."),
     overrides: list[str] = _OVERRIDES,
 ) -> None:
-    """Train from a recipe: og2 train recipes/mini/dit_64.yaml train.max_train_steps=100."""
+    """Train from a recipe.
+
+    og2 train recipes/mini/vae.yaml optim.steps=100
+    """
     import logging
 
     from og2.train.run import run_recipe
@@ -177,23 +177,12 @@ eval_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measur
 app.add_typer(eval_app, name="eval")
 
 
-@eval_app.command("mini")
-def eval_mini(
-    model: str = typer.Option(None, help="Folder or hub id; default mini.", show_default=False),
-    limit: int = typer.Option(0, help="At most so many items of each kind; 0 for all."),
-    seed: int = typer.Option(0, help="Seed of the items and of the pictures."),
-    json: bool = typer.Option(
-        False, "--json", help="Print one JSON object on stdout and nothing else there."
-    ),
-) -> None:
+_PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+@eval_app.command("mini", context_settings=_PASSED_ON)
+def eval_mini(context: typer.Context) -> int:
     """Draw and edit in the procedural world, and score the pictures from their pixels."""
     from og2.evals.mini import main as run
 
-    arguments = [
-        *(["--model", model] if model else []),
-        *(["--limit", str(limit)] if limit else []),
-        "--seed",
-        str(seed),
-        *(["--json"] if json else []),
-    ]
-    run(arguments)
+    return run(context.args)

@@ -38,6 +38,9 @@ INPUT_FLAGS = frozenset(
 )
 
 
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
 @dataclass(frozen=True)
 class Flag:
     """One option: its Python name, type and help; `refused` is the sentence said to whoever gives it."""
@@ -233,12 +236,12 @@ def attach(
     command.__name__ = name
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    app.command(name, context_settings={"token_normalize_func": normalize})(command)
+    app.command(name, context_settings={"token_normalize_func": normalize, **HELP})(command)
 
 
-def argument(name: str, kind: Any, help_text: str) -> inspect.Parameter:
-    """An optional positional parameter."""
-    default = typer.Argument(None, help=help_text, show_default=False)
+def argument(name: str, kind: Any, shown: str, help_text: str) -> inspect.Parameter:
+    """An optional positional parameter, `shown` in the help."""
+    default = typer.Argument(None, help=help_text, show_default=False, metavar=shown)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
