@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -28,9 +28,10 @@ def test_help_is_fast_and_imports_no_heavy_library() -> None:
     )
     took = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = os.times()
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        took.append(time.perf_counter() - start)
+        after = os.times()
+        took.append(sum(after[2:4]) - sum(before[2:4]))  # of the child; a busy machine does not count
         assert done.returncode == 0, done.stderr
         assert "generate" in done.stdout
     assert min(took) < 0.5
