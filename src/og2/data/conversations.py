@@ -27,7 +27,7 @@ from og2.world.spec import (
     typed_questions,
 )
 
-MAX_TURNS = 4
+MAX_TURNS = 3
 KINDS = ("pictures", "prompts", "readings", "chat")
 
 

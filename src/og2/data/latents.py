@@ -1,0 +1,189 @@
+"""A pool of training material for the transformer: latents and text features computed once, drawn many times.
+
+Pictures are encoded by the frozen VAE (posterior mean and deviation are kept, so sampling stays), prompts by the
+frozen language model. What the system turn gives is the same for every prompt (attention is causal) and is kept
+once. Two files: `pictures.safetensors` and `texts.safetensors`; each is made whole or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from og2.conditioning.processor import Processor, load_processor
+from og2.conditioning.templates import render_chat, render_prompt
+from og2.conditioning.vlm import tokenize
+from og2.data.world_source import item_rng, pictures
+from og2.errors import ConfigError
+from og2.world.spec import Scene, caption, sample_edit, sample_scene
+
+logger = logging.getLogger(__name__)
+CHAT_SHARE = 0.12
+EMPTY = ""
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """What the pool holds: drawings with 1, 2, 3 objects, and edits.   Units: counts; size_px pixels."""
+
+    seed: int = 31
+    num_drawings: tuple[int, int, int] = (24000, 7000, 5000)
+    num_edits: int = 35000
+    size_px: int = 64
+
+
+@dataclass(frozen=True)
+class LatentsRecipe:
+    """The recipe `kind: latents`; `stages` names what to make: pictures (needs the VAE), texts (the VLM)."""
+
+    folder: Path
+    vae: Path
+    mllm: Path
+    processor: Path
+    pool: PoolConfig = PoolConfig()
+    stages: tuple[str, ...] = ("pictures", "texts")
+    threads: int = 2
+    batch: int = 50
+
+
+@dataclass(frozen=True)
+class Item:
+    """One training sample: a prompt, its target, and for an edit the source."""
+
+    prompt: str
+    target: Scene
+    source: Scene | None = None
+    is_chat: bool = False
+
+
+def run(recipe: LatentsRecipe) -> None:
+    """Make the stages that are not there yet."""
+    torch.set_num_threads(recipe.threads)
+    recipe.folder.mkdir(parents=True, exist_ok=True)
+    makers = {"pictures": encode_pictures, "texts": encode_texts}
+    for stage in recipe.stages:
+        if stage not in makers:
+            raise ConfigError(f"stages: {stage!r} is unknown; use {' and '.join(makers)}")
+        path = recipe.folder / f"{stage}.safetensors"
+        if not path.exists():
+            partial = path.with_suffix(".partial")
+            save_file(makers[stage](recipe), partial)
+            os.replace(partial, path)
+        logger.info("%s is ready", path)
+
+
+def items(pool: PoolConfig) -> list[Item]:
+    """All samples of the pool, drawings first; a pure function of the configuration."""
+    result = []
+    index = 0
+    for number, count in enumerate(pool.num_drawings, start=1):
+        for _ in range(count):
+            rng = item_rng(pool.seed, index)
+            scene = sample_scene(rng, num_objects=number)
+            result.append(Item(caption(scene, rng), scene, is_chat=rng.random() < CHAT_SHARE))
+            index += 1
+    for _ in range(pool.num_edits):
+        edit = sample_edit(item_rng(pool.seed, index))
+        result.append(Item(edit.instruction, edit.target, edit.source))
+        index += 1
+    return result
+
+
+@torch.no_grad()
+def encode_pictures(recipe: LatentsRecipe) -> dict[str, Tensor]:
+    """target_mean, target_std (N, 16, h, w) float16; source_* for the edits, which come last."""
+    vae = AutoencoderKL.from_pretrained(recipe.vae).eval()
+    samples = items(recipe.pool)
+    result = {}
+    for name, scenes in (
+        ("target", [i.target for i in samples]),
+        ("source", [i.source for i in samples if i.source is not None]),
+    ):
+        means, stds = [], []
+        for first in range(0, len(scenes), recipe.batch):
+            pixels = pictures(scenes[first : first + recipe.batch], recipe.pool.size_px)
+            with torch.autocast("cpu", torch.bfloat16):
+                posterior = vae.encode(pixels).latent_dist
+            mean, std = posterior.mean.float(), posterior.std.float()
+            means.append(((mean - vae.config.shift_factor) * vae.config.scaling_factor).half())
+            stds.append((std * vae.config.scaling_factor).half())
+            if first % (100 * recipe.batch) == 0:
+                logger.info("%s %d of %d", name, first, len(scenes))
+        result[f"{name}_mean"], result[f"{name}_std"] = torch.cat(means), torch.cat(stds)
+    return result
+
+
+def encode_texts(recipe: LatentsRecipe) -> dict[str, Tensor]:
+    """prefix (P, F): features of the system turn; suffix (sum, F) with starts (N + 2,): each item's, last the empty prompt's."""
+    mllm = Qwen2_5_VLForConditionalGeneration.from_pretrained(recipe.mllm).eval()
+    mllm.set_attn_implementation("eager")
+    processor = load_processor(recipe.processor)
+    texts = [render_chat(i.prompt, 0) if i.is_chat else render_prompt(i.prompt) for i in items(recipe.pool)]
+    return encode_suffixes(mllm, processor, [*texts, render_prompt(EMPTY)])
+
+
+@torch.no_grad()
+def encode_suffixes(
+    mllm: Qwen2_5_VLForConditionalGeneration, processor: Processor, texts: Sequence[str]
+) -> dict[str, Tensor]:
+    """Features of rendered prompts without their common beginning, packed, in bfloat16; prompts of one length together."""
+    ids = [tokenize(processor, text) for text in texts]
+    shared = len(tokenize(processor, render_prompt(EMPTY).removesuffix("<|im_end|>\n")))
+    by_length: dict[int, list[int]] = {}
+    for index, row in enumerate(ids):
+        by_length.setdefault(len(row), []).append(index)
+    found: dict[int, Tensor] = {}
+    prefix = torch.empty(0)
+    for length, indices in sorted(by_length.items()):
+        for first in range(0, len(indices), 64):
+            chunk = indices[first : first + 64]
+            with torch.autocast("cpu", torch.bfloat16):
+                states = mllm.model(input_ids=torch.tensor([ids[i] for i in chunk]), use_cache=False).last_hidden_state
+            prefix = states[0, :shared].bfloat16().clone()
+            found.update({i: row.bfloat16().clone() for i, row in zip(chunk, states[:, shared:], strict=True)})
+        logger.info("prompts of %d tokens: %d", length, len(indices))
+    rows = [found[i] for i in range(len(texts))]
+    starts = torch.tensor([0, *(len(row) for row in rows)]).cumsum(0)
+    return {"prefix": prefix, "suffix": torch.cat(rows), "starts": starts}
+
+
+class LatentPool:
+    """The pool, read back: samples by task and length of their text."""
+
+    def __init__(self, folder: Path, pool: PoolConfig) -> None:
+        for name in ("pictures", "texts"):
+            if not (folder / f"{name}.safetensors").is_file():
+                raise ConfigError(f"{folder} has no {name}.safetensors; make the pool first (recipe of kind latents)")
+        self._pictures, self._texts = load_file(folder / "pictures.safetensors"), load_file(folder / "texts.safetensors")
+        self.num_drawings = sum(pool.num_drawings)
+        self.lengths = self._texts["starts"].diff()
+        if len(self._pictures["target_mean"]) != self.num_drawings + pool.num_edits:
+            raise ConfigError(f"the pool in {folder} holds {len(self._pictures['target_mean'])} samples, not what the recipe says")
+        self.drawing_objects = torch.repeat_interleave(torch.arange(1, 4), torch.tensor(pool.num_drawings))
+
+    def text(self, index: int) -> Tensor:
+        """Features (T, F) of the item's whole prompt, float32; index -1 is the empty prompt."""
+        index = index % (len(self._texts["starts"]) - 1)
+        start, end = self._texts["starts"][index : index + 2].tolist()
+        return torch.cat([self._texts["prefix"], self._texts["suffix"][start:end]]).float()
+
+    def target(self, index: int, generator: torch.Generator) -> Tensor:
+        """A draw (16, h, w) from the posterior of the item's target, scaled for the transformer."""
+        return self._draw("target", index, generator)
+
+    def source(self, index: int, generator: torch.Generator) -> Tensor:
+        """A draw from the posterior of an edit's source."""
+        return self._draw("source", index - self.num_drawings, generator)
+
+    def _draw(self, name: str, index: int, generator: torch.Generator) -> Tensor:
+        mean, std = self._pictures[f"{name}_mean"][index].float(), self._pictures[f"{name}_std"][index].float()
+        return mean + std * torch.randn(mean.shape, generator=generator)
