@@ -1,4 +1,4 @@
-"""Safetensors files of one network: which they are, what they hold, and putting their tensors into a module.
+"""Safetensors files of one network: which they are, what they hold, whether they are whole; without torch.
 
 Everything is checked from the headers before any tensor is read: names, shapes, and that no file is cut
 short. Pickled weights are refused, because reading them can run code. Not here: which networks a model
@@ -10,16 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
-
-import torch
-from safetensors import SafetensorError, safe_open
-from torch import nn
 
 from og2.errors import CheckpointError
 
@@ -69,34 +64,6 @@ def find_weights(folder: Path) -> list[Path]:
         )
     refuse_pickles(folder)
     raise missing(folder / "*.safetensors")
-
-
-def load_tensors(
-    module: nn.Module,
-    files: list[Path],
-    dtype: torch.dtype | None = None,
-    rename: Callable[[str], str] | None = None,
-) -> None:
-    """Replace every tensor of the module (which may be on the meta device) by the one in the files.
-
-    `dtype` is what floating tensors become; None keeps them as stored. `rename` maps a stored name to the
-    module's.
-    Raises: CheckpointError for missing, unexpected or wrongly shaped tensors, naming them.
-    """
-    rename = rename or str
-    headers = {path: read_header(path) for path in files}
-    stored = {rename(name): t.shape for header in headers.values() for name, t in header.items()}
-    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    check_tensors(expected, stored, files[0].parent)
-    for path in files:
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {rename(name): _cast(file.get_tensor(name), dtype) for name in headers[path]}
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path} cannot be read: {error}; fetch the file again") from error
-        module.load_state_dict(tensors, strict=False, assign=True)
-    left = [name for name, t in chain(module.named_parameters(), module.named_buffers()) if t.is_meta]
-    assert not left, f"never given a value: {left}"
 
 
 def check_tensors(
@@ -235,10 +202,6 @@ def _shards(index: Path) -> list[Path]:
             f"{index} and its shards disagree about {len(astray)} tensors, first {astray[0]}"
         )
     return [index.parent / name for name in names]
-
-
-def _cast(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
-    return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
 
 
 def _names(paths: list[Path]) -> str:

@@ -44,7 +44,7 @@ def fuse(model: OmniGen2Transformer2DModel) -> OmniGen2Transformer2DModel:
 
 
 def unfuse(model: OmniGen2Transformer2DModel) -> OmniGen2Transformer2DModel:
-    """The model with plain blocks again, changed in place; weights are those from before `fuse`, bit by bit."""
+    """The model with plain blocks again, changed in place; their weights are as before, bit by bit."""
     for blocks, index in _places(model):
         if isinstance(blocks[index], FusedBlock):
             blocks[index] = blocks[index].plain()
@@ -60,10 +60,13 @@ def _places(model: OmniGen2Transformer2DModel) -> Iterator[tuple[nn.ModuleList, 
 def _check(block: nn.Module) -> None:
     if not isinstance(block, OmniGen2TransformerBlock):
         raise ConfigError(f"cannot fuse a {type(block).__name__}; only plain transformer blocks can be fused")
-    for name, module in block.named_modules():
-        if hasattr(module, "lora_A") or type(module).__module__.startswith("peft"):
+    attention, feed_forward = block.attn, block.feed_forward
+    linears = [attention.to_q, attention.to_k, attention.to_v, attention.to_out[0]]
+    for linear in (*linears, feed_forward.linear_1, feed_forward.linear_2, feed_forward.linear_3):
+        if type(linear) is not nn.Linear:
             raise ConfigError(
-                f"{name} carries an adapter; merge it into the weights, or unload it, then fuse"
+                f"cannot fuse a {type(linear).__module__}.{type(linear).__name__}; merge or unload adapters, "
+                "and leave quantized models as they are"
             )
     devices = {parameter.device.type for parameter in block.parameters()}
     if devices != {"cpu"}:
@@ -231,7 +234,7 @@ class FusedBlock(nn.Module):
         return self.config.norm_eps
 
     def modulation(self, activated_Rc: Tensor | None) -> Modulation:
-        """The time's factors with the norm weights multiplied in, float32; without a time the weights alone."""
+        """The time's factors with the norm weights multiplied in, float32; without a time only these."""
         norms = (
             self.norm1.norm if self.modulated else self.norm1,
             self.norm2,

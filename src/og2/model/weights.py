@@ -32,12 +32,12 @@ from og2.model.checkpoint_files import (
     check_tensors,
     find_weights,
     fingerprint,
-    load_tensors,
     missing,
     read_header,
     read_json,
 )
 from og2.model.hub import MINI, resolve_folder
+from og2.model.tensors import load_tensors
 from og2.model.transformer import OmniGen2Transformer2DModel
 
 __all__ = [
