@@ -21,10 +21,12 @@ from og2.world.pixels import (
     View,
     components,
     dilate,
+    distance,
     erode,
     fill_holes,
     smooth,
     take_apart,
+    window,
 )
 
 # What "nominal radius" means: the area of a shape of nominal radius 1 (for a ring, hole included).
@@ -95,33 +97,41 @@ def read(image: Any) -> Reading:
 
 
 def _describe(view: View, part: BoolArray) -> Detected:
-    lab, spread = _core_color(view, part)
-    coverage = _coverage(view, part, lab)
+    around, where = window(view, part)
+    part = part[where]
+    lab, spread = _core_color(around, part)
+    coverage = _coverage(around, part, lab)
     mask = coverage >= 0.5
     if mask.sum() < 4:
         mask, coverage = part, part.astype(np.float64)
     shape, confidence, reason = _name_shape(coverage, mask)
-    contrast = math.dist(lab, np.median(view.background[part], axis=0))
+    contrast = math.dist(lab, np.median(around.background[part], axis=0))
     color, color_reason = _name_color(lab, spread, contrast)
     filled = fill_holes(mask) if shape == "ring" else mask
     area = float(np.maximum(coverage, filled & ~mask).sum())
-    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    height, width = mask.shape
-    center = (float(left + right) / 2 / width, float(top + bottom) / 2 / height)
+    whole = np.zeros_like(view.mask)
+    whole[where] = mask
+    height, width = whole.shape
+    left, top, right, bottom = _box(whole)
+    center = ((left + right) / 2 / width, (top + bottom) / 2 / height)
     return Detected(
         shape=shape,
         color=color,
         size=_name_size(shape, area, min(height, width)),
         position=_name_position(*center),
-        box=tuple(float(v) * view.scale for v in (left, top, right, bottom)),  # type: ignore[arg-type]
+        box=(left * view.scale, top * view.scale, right * view.scale, bottom * view.scale),
         area=area * view.scale**2,
         confidence=confidence if color else 0.0,
         reason="; ".join(r for r in (reason, color_reason) if r),
-        mask=mask,
+        mask=whole,
         center=center,
         lab=(float(lab[0]), float(lab[1]), float(lab[2])),
     )
+
+
+def _box(mask: BoolArray) -> tuple[float, float, float, float]:
+    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 def _core_color(view: View, part: BoolArray) -> tuple[FloatArray, float]:
@@ -133,7 +143,7 @@ def _core_color(view: View, part: BoolArray) -> tuple[FloatArray, float]:
     even = smooth(view.lab) if view.noise > 0.5 else view.lab
     inner = erode(part, 2.0)
     inner = inner if inner.sum() >= 12 else core
-    spread = float(np.quantile(np.linalg.norm(even[inner] - lab, axis=-1), 0.9))
+    spread = float(np.quantile(distance(even[inner], lab), 0.9))
     return lab, spread
 
 

@@ -73,6 +73,17 @@ def read_pixels(image: Any) -> FloatArray:
     return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
 
 
+def window(view: View, part: BoolArray, margin: int = 5) -> tuple[View, tuple[slice, slice]]:
+    """The view around a part, and where that window lies in it."""
+    rows, columns = np.nonzero(part.any(axis=1))[0], np.nonzero(part.any(axis=0))[0]
+    where = (
+        slice(max(0, int(rows[0]) - margin), int(rows[-1]) + 1 + margin),
+        slice(max(0, int(columns[0]) - margin), int(columns[-1]) + 1 + margin),
+    )
+    cut = (view.lab[where], view.background[where], view.delta[where], view.mask[where])
+    return View(*cut, view.noise, view.scale), where
+
+
 def take_apart(image: Any) -> View:
     """The picture as background and foreground.
 
@@ -85,15 +96,21 @@ def take_apart(image: Any) -> View:
         pixels = _reduce(pixels, scale)
     lab = srgb_to_lab(pixels)
     background, inliers = _fit_background(lab)
-    delta = np.linalg.norm(lab - background, axis=-1)
+    delta = distance(lab, background)
     noise = float(np.median(delta[inliers]))
     if noise > _NOISE_TO_SMOOTH:
         lab = srgb_to_lab(smooth(pixels))
         background, inliers = _fit_background(lab)
-        delta = np.linalg.norm(lab - background, axis=-1)
+        delta = distance(lab, background)
     near = local_maximum(delta, max(2, round(3 * min(delta.shape) / 64)))
     mask = delta > np.maximum(FOREGROUND_DELTA, _HALF_CONTRAST * near)
     return View(lab, background, delta, mask, noise, scale)
+
+
+def distance(a: FloatArray, b: FloatArray) -> FloatArray:
+    """CIE76 difference of CIELAB colours.   Shapes: (..., 3) and (..., 3) -> (...)."""
+    d = a - b
+    return np.sqrt(d[..., 0] ** 2 + d[..., 1] ** 2 + d[..., 2] ** 2)
 
 
 def smooth(image: FloatArray) -> FloatArray:
@@ -153,7 +170,10 @@ def components(mask: BoolArray, diagonal: bool = True) -> list[BoolArray]:
                 parent[_root(parent, i)] = _root(parent, j)
     parts: dict[int, BoolArray] = {}
     for i, (row, start, end) in enumerate(runs):
-        parts.setdefault(_root(parent, i), np.zeros_like(mask))[row, start:end] = True
+        root = _root(parent, i)
+        if root not in parts:
+            parts[root] = np.zeros_like(mask)
+        parts[root][row, start:end] = True
     return sorted(parts.values(), key=lambda part: -int(part.sum()))
 
 
@@ -191,11 +211,11 @@ def _fit_background(lab: FloatArray) -> tuple[FloatArray, BoolArray]:
     design = np.stack([np.ones(height * width), xs.ravel() / width - 0.5, ys.ravel() / height - 0.5], axis=1)
     inliers = rim
     for limit in (14.0, 10.0, 10.0):
-        inliers = np.linalg.norm(lab - background, axis=-1) < limit
+        inliers = distance(lab, background) < limit
         if inliers[rim].mean() < _MIN_RIM_INLIERS or inliers.mean() < _MIN_INLIERS:
             raise ImageError("no plain background: the rim of the picture is not of one colour")
-        chosen = design[inliers.ravel()]
-        weights = np.linalg.solve(chosen.T @ chosen + 1e-6 * np.eye(3), chosen.T @ lab[inliers])
+        chosen = design * inliers.reshape(-1, 1)
+        weights = np.linalg.solve(chosen.T @ chosen + 1e-6 * np.eye(3), chosen.T @ lab.reshape(-1, 3))
         background = (design @ weights).reshape(lab.shape)
     return background, inliers
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from og2.world.detect import Detected, Reading, detect, read
-from og2.world.pixels import BoolArray, FloatArray, dilate, erode, smooth
+from og2.world.pixels import BoolArray, FloatArray, dilate, distance, erode, smooth
 from og2.world.requirements import EditRequirements, ObjectRequirement, Requirements
 
 __all__ = ["Detected", "EditVerdict", "Verdict", "detect", "read", "score_edit", "score_t2i"]
@@ -96,7 +96,7 @@ def score_edit(source_image: Any, image: Any, requirements: EditRequirements) ->
     success, reason = _judge_change(requirements, subject, left, before, after)
     if lost:
         success, reason = False, f"lost or changed: {', '.join(lost)}"
-    shift = float(np.median(np.linalg.norm(after.view.background - before.view.background, axis=-1)))
+    shift = float(np.median(distance(after.view.background, before.view.background)))
     if shift > _BACKGROUND_SHIFT:
         success, reason = False, f"the background changed by {shift:.0f} dE"
     changed = _changed_region(subject, left, before.view.mask.shape)
@@ -247,7 +247,7 @@ def _kept(before: Reading, after: Reading, changed: BoolArray) -> tuple[float, f
 
 
 def _share_within(old: FloatArray, new: FloatArray) -> float:
-    return float((np.linalg.norm(old - new, axis=-1) <= KEPT_TOLERANCE).mean())
+    return float((distance(old, new) <= KEPT_TOLERANCE).mean())
 
 
 def _affine(new: FloatArray, old: FloatArray) -> FloatArray:
