@@ -6,7 +6,9 @@ per prompt. Here is no default and no network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -150,6 +152,35 @@ def settings_of(
         calls.append(_official_callback(options["step_func"]))
     on_step = _chained([call for call in calls if call is not None])
     return Settings(output_type, options.get("pack") or "picture", options.get("together"), on_step), rest
+
+
+class Clock:
+    """Seconds spent in each stage of one call."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+        self.timings: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.timings[stage] = time.perf_counter() - start
+
+    def finish(self) -> dict[str, float]:
+        return {**self.timings, "total_s": time.perf_counter() - self.start}
+
+
+def result_of(
+    plan: Plan,
+    inputs: Inputs,
+    pictures: Sequence[Tensor],
+    output_type: OutputType,
+    timings: Mapping[str, float],
+) -> Result:
+    """The result of one request, from its finished pictures (3, H, W)."""
+    seeds = tuple(None if inputs.has_own_noise else seed for seed in plan.seeds)
+    return Result(delivered(pictures, output_type), seeds, plan.notes, (plan,), timings)
 
 
 def delivered(pictures: Sequence[Tensor], output_type: OutputType) -> Any:

@@ -9,6 +9,7 @@ Legend: C latent channels, hw latent grid, T text tokens, F feature width.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from og2.call import OnStep, Pack, Progress, check_noise
 from og2.errors import Cancelled
 from og2.model.transformer import OmniGen2Transformer2DModel
 from og2.model.transformer import Sequence as BranchSequence
+from og2.placement import plain_blocks
 from og2.request import Plan
 from og2.sampling.guidance import Branch, combine
 from og2.sampling.solvers import sample
@@ -70,7 +72,9 @@ def draw_latents(
         members = [pictures[number] for number in numbers]
         before = sum(pictures[number].plan.num_evaluations for number in done)
         report = _reporter(members, tuple(numbers), (before, total, len(pictures)), on_step)
-        latents = GuidedPack(transformer, members, together).sample(report)
+        is_official = members[0].plan.request.numerics == "official"
+        with plain_blocks(transformer) if is_official else nullcontext():
+            latents = GuidedPack(transformer, members, together).sample(report)
         done |= dict(zip(numbers, latents, strict=True))
     return [done[number] for number in range(len(pictures))]
 

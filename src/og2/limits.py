@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from numbers import Integral, Real
-from types import MappingProxyType
 from typing import Any
 
 from og2.errors import RequestError
@@ -28,11 +27,11 @@ SIZE_STEP = 16
 SCHEDULERS = ("euler", "dpmsolver++")
 NUMERICS = ("float32", "official")
 CONDITIONING = ("prompt", "chat")
-_NUMBERS = MappingProxyType(
-    {name: int for name in ("height", "width", "num_inference_steps", "num_images_per_prompt", "seed")}
-    | {name: int for name in ("max_pixels", "max_input_image_side_length", "max_sequence_length")}
-    | {name: float for name in ("text_guidance_scale", "image_guidance_scale", "time_shift")}
+_WHOLE = frozenset(
+    ("height", "width", "num_inference_steps", "num_images_per_prompt", "seed", "max_pixels")
+    + ("max_input_image_side_length", "max_sequence_length")
 )
+_SCALES = frozenset(("text_guidance_scale", "image_guidance_scale", "time_shift"))
 
 
 def normalized(asked: Asked) -> dict[str, Any]:
@@ -48,11 +47,12 @@ def normalized(asked: Asked) -> dict[str, Any]:
         for name in ("cfg_range", "timesteps")
         if isinstance(value := asked[name], (list, tuple))
     }
-    changes |= {
-        name: kind(value)
-        for name, kind in _NUMBERS.items()
-        if isinstance(value := asked[name], Integral if kind is int else Real) and not isinstance(value, bool)
-    }
+    for name in asked:
+        value: Any = asked[name]
+        if name in _WHOLE and isinstance(value, Integral) and not isinstance(value, bool):
+            changes[name] = int(value)
+        elif name in _SCALES and isinstance(value, Real) and not isinstance(value, bool):
+            changes[name] = float(value)
     for name in ("cfg_range", "timesteps"):
         if name in changes:
             changes[name] = tuple(

@@ -10,7 +10,6 @@ picture's bytes never depend on its neighbours.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,28 +17,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
 from og2.call import (
+    Clock,
     Inputs,
     OnStep,
     OutputType,
     Progress,
     Settings,
     check_noise,
-    delivered,
     joined,
     needs_negative,
     requests_of,
+    result_of,
     settings_of,
 )
 from og2.conditioning import images, vlm
 from og2.conditioning.templates import Turn
 from og2.drawing import Picture, draw_latents
 from og2.errors import Og2Error
+from og2.model.fused import fuse as fuse_blocks
 from og2.model.transformer import OmniGen2Transformer2DModel
+from og2.placement import PlacedPipeline, can_fuse, is_fused
 from og2.request import Plan, Profile, Provenance, Request, Result, picture_hash, plan, read_profile, resolve
 
 __all__ = ["OmniGen2Pipeline", "Progress", "Settings"]
@@ -62,7 +63,7 @@ class Job:
     posteriors: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
 
-class OmniGen2Pipeline(DiffusionPipeline):
+class OmniGen2Pipeline(PlacedPipeline):
     """Draws, edits, combines and describes pictures with an OmniGen2 checkpoint.
 
     Placement, offload and the progress bar are those of diffusers. Calling it never changes it.
@@ -83,7 +84,7 @@ class OmniGen2Pipeline(DiffusionPipeline):
         self.profile = profile or Profile(config=dict(transformer.config))
 
     @classmethod
-    def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]  no unknown keyword is taken
+    def from_pretrained(  # noqa: PLR0913  # pyright: ignore[reportIncompatibleMethodOverride]  no unknown names
         cls,
         pretrained_model_name_or_path: str | Path | None = None,
         dtype: torch.dtype | None = None,
@@ -91,10 +92,13 @@ class OmniGen2Pipeline(DiffusionPipeline):
         local_files_only: bool = False,
         transformer_path: str | Path | None = None,
         torch_dtype: torch.dtype | None = None,
+        fuse: bool | None = None,
     ) -> OmniGen2Pipeline:
         """The pipeline of a folder in the published layout, of a hub id, or of mini (None or "mini").
 
-        dtype None keeps the stored one; torch_dtype is its older name. Raises: CheckpointError.
+        dtype None keeps the stored one; torch_dtype is its older name. `fuse` repacks the transformer for
+        the CPU, with the same numbers up to rounding, until it is moved; None does so where CPU and dtype
+        can. Raises: CheckpointError.
         """
         from og2.model.weights import load_components
 
@@ -103,7 +107,10 @@ class OmniGen2Pipeline(DiffusionPipeline):
         )
         profile = replace(read_profile(found.folder), model_hash=found.fingerprint)
         processor = vlm.load_processor(found.processor_folder)
-        return cls(found.transformer, found.vae, found.mllm, processor, profile)
+        pipe = cls(found.transformer, found.vae, found.mllm, processor, profile)
+        if can_fuse(pipe.transformer) if fuse is None else fuse:
+            fuse_blocks(pipe.transformer)
+        return pipe
 
     def __call__(  # noqa: PLR0913  the official call
         self,
@@ -159,7 +166,7 @@ class OmniGen2Pipeline(DiffusionPipeline):
 
         Every request of the call is planned, and its pictures read, before anything is computed.
         """
-        settings, clock = settings or Settings(), _Clock()
+        settings, clock = settings or Settings(), Clock()
         given = inputs or [Inputs()] * len(requests)
         jobs = [self._plan(r, i, settings.pack) for r, i in zip(requests, given, strict=True)]
         with clock("conditioning_s"):
@@ -175,7 +182,12 @@ class OmniGen2Pipeline(DiffusionPipeline):
                 self._decode(x, picture.plan, settings.output_type)
                 for x, picture in zip(latents, pictures, strict=True)
             ]
-        return _results(jobs, done, clock.finish(), settings.output_type)
+        timings, remaining = clock.finish(), iter(done)
+        own = [[next(remaining) for _ in job.plan.seeds] for job in jobs]
+        return [
+            result_of(job.plan, job.inputs, pictures, settings.output_type, timings)
+            for job, pictures in zip(jobs, own, strict=True)
+        ]
 
     def chat(
         self,
@@ -201,7 +213,7 @@ class OmniGen2Pipeline(DiffusionPipeline):
             ),
             self.profile,
         )
-        clock = _Clock()
+        clock = Clock()
         with clock("answer_s"):
             said = vlm.answer(
                 self.mllm, self.processor, prompt, pictures, max_new_tokens, sampling, on_token, history
@@ -230,6 +242,7 @@ class OmniGen2Pipeline(DiffusionPipeline):
             notes.append("the noise was given with the call; the seed does not reproduce the picture")
         provenance = Provenance(
             dtype=str(self.transformer.dtype).removeprefix("torch."),
+            blocks="fused" if is_fused(self.transformer) and request.numerics != "official" else "plain",
             device=self._execution_device.type,
             pack=pack,
             given=inputs.names,
@@ -329,36 +342,7 @@ class OmniGen2Pipeline(DiffusionPipeline):
             yield step
 
 
-class _Clock:
-    """Seconds spent in each stage of one call."""
-
-    def __init__(self) -> None:
-        self.start, self.timings = time.perf_counter(), {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.timings[stage] = time.perf_counter() - start
-
-    def finish(self) -> dict[str, float]:
-        return {**self.timings, "total_s": time.perf_counter() - self.start}
-
-
 def _draw(shape: tuple[int, ...], source: int | torch.Generator) -> Tensor:
     """Standard-normal numbers in float32 from a seed, or from a generator where it lives."""
     generator = torch.Generator().manual_seed(source) if isinstance(source, int) else source
     return torch.randn(shape, generator=generator, dtype=torch.float32, device=generator.device)
-
-
-def _results(
-    jobs: Sequence[Job], done: Sequence[Tensor], timings: dict[str, float], output_type: OutputType
-) -> list[Result]:
-    found, start = [], 0
-    for job in jobs:
-        count = len(job.plan.seeds)
-        seeds = tuple(None if job.inputs.has_own_noise else seed for seed in job.plan.seeds)
-        own = delivered(done[start : start + count], output_type)
-        found.append(Result(own, seeds, job.plan.notes, (job.plan,), timings))
-        start += count
-    return found

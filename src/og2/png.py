@@ -74,6 +74,7 @@ def metadata_of(result: Result, index: int = 0) -> dict[str, Any]:
         "model": {"name": plan.profile.name, "hash": plan.profile.model_hash},
         "dtype": provenance.dtype,
         "device": provenance.device,
+        "blocks": provenance.blocks,
         "pack": provenance.pack,
         "given": list(provenance.given),
         "request": {key: value for key, value in chosen.options().items() if key != "input_images"},

@@ -116,14 +116,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What else a picture's bytes depend on: dtype, device, company, given tensors, and the references read.
+    """What else a picture's bytes depend on: how and where it is computed, given tensors, references read.
 
-    `pack`: "picture" or "batch". `given`: names of tensors given by hand. `references`: (name as given or
-    None, sha256 of the upright RGB pixels) each.
+    `blocks`: "plain" or "fused". `pack`: "picture" or "batch". `given`: names of tensors given by hand.
+    `references`: (name as given or None, sha256 of the upright RGB pixels) each.
     """
 
     dtype: str = ""
     device: str = ""
+    blocks: str = "plain"
     pack: str = "picture"
     given: tuple[str, ...] = ()
     references: tuple[tuple[str | None, str], ...] = ()

@@ -67,7 +67,7 @@ def case(name: str) -> Case:
 
 
 @cache
-def pipeline(dtype: torch.dtype = torch.float32) -> OmniGen2Pipeline:
-    pipe = OmniGen2Pipeline.from_pretrained(MODEL, dtype=dtype)
+def pipeline(dtype: torch.dtype = torch.float32, fuse: bool | None = None) -> OmniGen2Pipeline:
+    pipe = OmniGen2Pipeline.from_pretrained(MODEL, dtype=dtype, fuse=fuse)
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from recordings import pipeline
+from recordings import MODEL, pipeline
 
 from og2.conditioning.templates import render_chat
 from og2.conditioning.vlm import Answer
 from og2.drawing import runs_together
 from og2.errors import Cancelled, ImageError, RequestError
 from og2.pipeline import OmniGen2Pipeline, Progress, Settings
+from og2.placement import can_fuse, is_fused
 from og2.request import Request, Result
 
 FAST: dict[str, Any] = {"num_inference_steps": 3, "height": 48, "width": 64}
@@ -343,6 +344,31 @@ def test_official_numerics_keep_a_bfloat16_state() -> None:
     pipe = pipeline(torch.bfloat16)
     pipe("a cat", seed=1, numerics="official", on_step=lambda p: states.append(p.latents[0].dtype), **FAST)
     assert set(states) == {torch.bfloat16}
+
+
+@pytest.mark.skipif(not can_fuse(pipeline(fuse=False).transformer), reason="no fused blocks on this machine")
+class TestFusedBlocks:
+    def test_a_pipeline_on_the_cpu_has_them_and_says_so_in_the_plan(self) -> None:
+        assert is_fused(pipeline().transformer)
+        result = pipeline()("a cat", seed=1, **FAST)
+        assert result.plan.provenance.blocks == "fused"
+
+    def test_official_numerics_use_plain_blocks_and_leave_the_fused_ones_behind(self) -> None:
+        options = {**FAST, "seed": 1, "numerics": "official", "output_type": "pt"}
+        result = pipeline()("a cat", **options)
+        assert result.plan.provenance.blocks == "plain"
+        assert is_fused(pipeline().transformer)
+        assert torch.equal(result.images, pipeline(fuse=False)("a cat", **options).images)
+
+    def test_they_survive_a_change_of_dtype_and_back_as_far_as_the_dtype_allows(self) -> None:
+        pipe = OmniGen2Pipeline.from_pretrained(MODEL, dtype=torch.float32)
+        pipe.set_progress_bar_config(disable=True)
+        before = pipe("a cat", seed=1, **FAST, output_type="pt").images
+        pipe.to(torch.float64)
+        assert not is_fused(pipe.transformer)
+        pipe.to(torch.float32)
+        pipe.to("cpu")
+        assert torch.allclose(before, pipe("a cat", seed=1, **FAST, output_type="pt").images, atol=1e-5)
 
 
 class TestChat:

@@ -30,6 +30,13 @@ def test_pictures_equal_the_official_ones(name: str, options: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_plain_blocks_draw_the_official_pictures_too(name: str) -> None:
+    recorded = case(name)
+    images = pipeline(fuse=False)(**recorded.options(), output_type="pt").images
+    assert (torch.stack(list(images)) - recorded.tensors["out.image_pt"]).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_8_bit_pictures_differ_by_at_most_one_level(name: str) -> None:
     recorded = case(name)
     result = pipeline()(**recorded.options(), output_type="pil")
