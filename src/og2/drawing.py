@@ -89,6 +89,7 @@ class GuidedPack:
         together: bool | None = None,
     ) -> None:
         self.transformer, self.pictures = transformer, pictures
+        self.dtype = transformer.dtype  # found by walking over all modules, so once and not per step
         self.num_steps, self.solver, self.numerics = pictures[0].kind
         self.has_one_time = len({picture.plan.times for picture in pictures}) == 1
         self.places: dict[tuple[int, Branch], int] = {}
@@ -108,7 +109,7 @@ class GuidedPack:
     ) -> list[Tensor]:
         """Latents (C, h, w) of each picture at t = 1."""
         is_official = self.numerics == "official"
-        dtype = self.transformer.dtype if is_official else torch.float32
+        dtype = self.dtype if is_official else torch.float32
         return sample(
             self.velocity,
             [picture.noise.to(dtype) for picture in self.pictures],
@@ -124,7 +125,7 @@ class GuidedPack:
             (i, branch) for i, p in enumerate(self.pictures) for branch in p.plan.branches[step]
         ]
         found = self.transformer.velocity(
-            [x.to(self.transformer.dtype) for x in latents],
+            [x.to(self.dtype) for x in latents],
             times[0] if self.has_one_time else torch.stack(times),
             self.prepared,
             [self.places[key] for key in wanted],
