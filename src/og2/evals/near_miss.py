@@ -61,9 +61,7 @@ def half_removed(draft: Draft, rng: Generator) -> Picture:
     """
     obj = draft.scene.objects[0]
     empty = _draw(replace(draft.scene, objects=()), draft.size)
-    angle = float(rng.uniform(0, 2 * np.pi))
-    if obj.shape == "triangle":
-        angle = obj.rotation + np.pi * (-0.5 + int(rng.integers(3)) * 2 / 3 + float(rng.uniform(-0.08, 0.08)))
+    angle = _cut_angle(obj, rng)
     along = _along(draft.size, obj, angle)
     covered = np.abs(draft.picture.astype(int) - empty).sum(axis=-1) > 0
     cut = np.quantile(along[covered], float(rng.uniform(0.35, 0.65)))
@@ -120,7 +118,8 @@ def wrong_value(edit: Edit, rng: Generator, size: int) -> Picture:
 def half_done(edit: Edit, rng: Generator, size: int) -> Picture:
     """Source and target side by side inside the changed object: one half edited, the other not."""
     before, after = _draw(edit.source, size), _draw(edit.target, size)
-    along = _along(size, _changed(edit), float(rng.uniform(0, 2 * np.pi)))
+    obj = _changed(edit)
+    along = _along(size, obj, _cut_angle(obj, rng))
     covered = np.abs(before.astype(int) - after).sum(axis=-1) > 0
     cut = np.quantile(along[covered], float(rng.uniform(0.35, 0.65)))
     return np.where((along > cut)[..., None], before, after)
@@ -173,6 +172,13 @@ def _recolored(obj: Object, rng: Generator) -> Object:
 def _shrunk(scene: Scene) -> Scene:
     obj = scene.objects[0]
     return replace(scene, objects=(replace(obj, radius=obj.radius * 0.8),))
+
+
+def _cut_angle(obj: Object, rng: Generator) -> float:
+    """A direction to cut in: any, but for a triangle toward a corner (a corner is a triangle again)."""
+    if obj.shape == "triangle":
+        return obj.rotation + np.pi * (-0.5 + int(rng.integers(3)) * 2 / 3 + float(rng.uniform(-0.08, 0.08)))
+    return float(rng.uniform(0, 2 * np.pi))
 
 
 def _along(size: int, obj: Object, angle: float) -> NDArray[np.float64]:
