@@ -176,9 +176,9 @@ class LatentPool:
         start, end = self._texts["starts"][index : index + 2].tolist()
         return torch.cat([self._texts["prefix"], self._texts["suffix"][start:end]]).float()
 
-    def target(self, index: int, generator: torch.Generator) -> Tensor:
-        """A draw (16, h, w) from the posterior of the item's target, scaled for the transformer."""
-        return self._draw("target", index, generator)
+    def target(self, index: int, generator: torch.Generator | None = None) -> Tensor:
+        """The item's target (16, h, w), scaled for the transformer: a draw from its posterior, or the mean."""
+        return self._draw("target", index, generator) if generator else self._pictures["target_mean"][index].float()
 
     def source(self, index: int, generator: torch.Generator) -> Tensor:
         """A draw from the posterior of an edit's source."""

@@ -61,7 +61,11 @@ class FlowModelConfig:
 
 @dataclass(frozen=True)
 class FlowDataConfig:
-    """What a step sees: samples per pack, shares of drawings with 1, 2, 3 objects, rates of dropping conditions."""
+    """What a step sees: samples per pack, shares of drawings with 1, 2, 3 objects, rates of dropping conditions.
+
+    sample_targets: draw targets from the VAE's posterior instead of taking its mean (references are always drawn,
+    as the pipeline does). The mini VAE leaves some channels unused, and drawing fills those with noise to learn.
+    """
 
     pool_folder: Path
     pool: PoolConfig = PoolConfig()
@@ -70,6 +74,7 @@ class FlowDataConfig:
     drawing_shares: tuple[float, float, float] = (0.6, 0.25, 0.15)
     drop_text: float = 0.1
     drop_references: float = 0.5
+    sample_targets: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,7 +178,7 @@ class Packer:
         """A pack of text-to-image samples."""
         chosen = _choose(self._drawings, self.config.drawings, generator)
         texts = self._texts(chosen, _chance(self.config.drop_text, generator))
-        targets = [self.pool.target(i, generator) for i in chosen]
+        targets = self._targets(chosen, generator)
         return Pack(texts, [], targets, [Sequence(i % len(texts), (), i) for i in range(len(chosen))])
 
     def edits(self, generator: torch.Generator) -> Pack:
@@ -181,11 +186,14 @@ class Packer:
         chosen = _choose(self._edits, self.config.edits, generator)
         dropped = _chance(self.config.drop_text, generator)
         texts = self._texts(chosen, dropped)
-        targets = [self.pool.target(i, generator) for i in chosen]
+        targets = self._targets(chosen, generator)
         if dropped and _chance(self.config.drop_references, generator):
             return Pack(texts, [], targets, [Sequence(0, (), i) for i in range(len(chosen))])
         sources = [self.pool.source(i, generator) for i in chosen]
         return Pack(texts, sources, targets, [Sequence(i % len(texts), (i,), i) for i in range(len(chosen))])
+
+    def _targets(self, chosen: list[int], generator: torch.Generator) -> list[Tensor]:
+        return [self.pool.target(i, generator if self.config.sample_targets else None) for i in chosen]
 
     def _texts(self, chosen: list[int], dropped: bool) -> list[Tensor]:
         return [self.pool.text(NO_TEXT)] if dropped else [self.pool.text(i) for i in chosen]

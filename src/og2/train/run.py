@@ -35,6 +35,7 @@ KINDS: Registry[Kind] = Registry(
         "vlm": Kind("og2.train.vlm", "VlmRecipe"),
         "vae": Kind("og2.train.vae", "VaeRecipe"),
         "latents": Kind("og2.data.latents", "LatentsRecipe"),
+        "ship": Kind("og2.train.ship", "ShipRecipe"),
         "flow": Kind("og2.train.flow", "FlowRecipe"),
     },
 )

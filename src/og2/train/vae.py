@@ -56,9 +56,17 @@ class VaeDataConfig:
 
 @dataclass(frozen=True)
 class VaeLossConfig:
-    """Weights of the loss terms; `edge` multiplies the local contrast of the picture."""
+    """Weights of the loss terms; `edge` multiplies the local contrast of the picture.
+
+    `edge_gain` multiplies the contrast before it is cut at 1, so that faint edges count as much as strong ones.
+    `latent_noise` is added to latents before decoding, as a share of their standard deviation.
+    `plain` weighs the absolute error of 8 x 8 averages: shades of plain areas, which a squared error hardly sees.
+    """
 
     squared: float = 1.0
+    plain: float = 0.0
+    edge_gain: float = 1.0
+    latent_noise: float = 0.0
     absolute: float = 0.1
     edge: float = 4.0
     kl: float = 1e-6
@@ -66,13 +74,18 @@ class VaeLossConfig:
 
 @dataclass(frozen=True)
 class VaeRecipe:
-    """The recipe `kind: vae`."""
+    """The recipe `kind: vae`; `start`: the folder of a VAE to go on from instead of fresh weights.
+
+    With `train_encoder: false` only the decoder learns; latents made before stay good.
+    """
 
     run: RunConfig
     optim: OptimConfig
     model: VaeModelConfig = VaeModelConfig()
     data: VaeDataConfig = VaeDataConfig()
     loss: VaeLossConfig = VaeLossConfig()
+    start: Path | None = None
+    train_encoder: bool = True
 
 
 def run(recipe: VaeRecipe) -> None:
@@ -86,7 +99,11 @@ class VaeTask:
 
     def __init__(self, recipe: VaeRecipe) -> None:
         self.recipe = recipe
-        self.module = build_vae(recipe.model, recipe.data.size_px)
+        if recipe.start is None:
+            self.module = build_vae(recipe.model, recipe.data.size_px)
+        else:
+            self.module = AutoencoderKL.from_pretrained(recipe.start)
+        self.module.encoder.requires_grad_(recipe.train_encoder)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Weighted reconstruction error plus KL of one batch."""
@@ -97,12 +114,18 @@ class VaeTask:
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         noise = torch.randn(mean.shape, generator=generator)
         latents = mean + noise * torch.exp(0.5 * logvar)
+        if weights.latent_noise:
+            extra = torch.randn(mean.shape, generator=generator) / self.module.config.scaling_factor
+            amount = weights.latent_noise * torch.rand(len(mean), 1, 1, 1, generator=generator)
+            latents = latents + amount * extra
         with torch.autocast("cpu", torch.bfloat16):
             decoded = self.module.decode(latents).sample.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).sum(dim=(1, 2, 3)).mean()
         error = decoded - pixels
-        weight = edge_weight(pixels, weights.edge)
+        weight = edge_weight(pixels, weights.edge, weights.edge_gain)
         value = (weight * (weights.squared * error.square() + weights.absolute * error.abs())).mean()
+        if weights.plain:
+            value = value + weights.plain * functional.avg_pool2d(error, 8).abs().mean()
         with torch.no_grad():
             metrics = {"mse": error.square().mean().item(), "kl": kl.item(), "std": logvar.mul(0.5).exp().mean().item()}
         return value + weights.kl * kl, metrics
@@ -134,8 +157,9 @@ class VaeTask:
 
     def export(self, folder: Path) -> None:
         """diffusers' layout with shift_factor and scaling_factor measured by `evaluate`."""
-        mean, std = self.statistics
-        self.module.register_to_config(shift_factor=round(mean, 6), scaling_factor=round(1.0 / std, 6))
+        if self.recipe.train_encoder:
+            mean, std = self.statistics
+            self.module.register_to_config(shift_factor=round(mean, 6), scaling_factor=round(1.0 / std, 6))
         self.module.save_pretrained(folder)
 
 
@@ -175,11 +199,11 @@ def crop_objects(pixels: Tensor, batch: Sequence[Scene], side: int, generator: t
     return torch.stack(result)
 
 
-def edge_weight(pixels: Tensor, strength: float) -> Tensor:
-    """(B, 1, H, W), one plus `strength` times the local contrast (largest minus smallest of 3 x 3, at most 1)."""
+def edge_weight(pixels: Tensor, strength: float, gain: float = 1.0) -> Tensor:
+    """(B, 1, H, W), one plus `strength` times the local contrast (largest minus smallest of 3 x 3, times gain, at most 1)."""
     largest = functional.max_pool2d(pixels, 3, 1, 1)
     smallest = -functional.max_pool2d(-pixels, 3, 1, 1)
-    return 1.0 + strength * (largest - smallest).amax(dim=1, keepdim=True).clamp(max=1.0)
+    return 1.0 + strength * ((largest - smallest).amax(dim=1, keepdim=True) * gain).clamp(max=1.0)
 
 
 def psnr(decoded: Tensor, pixels: Tensor) -> float:
