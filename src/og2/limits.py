@@ -28,8 +28,10 @@ SCHEDULERS = ("euler", "dpmsolver++")
 NUMERICS = ("float32", "official")
 CONDITIONING = ("prompt", "chat")
 _WHOLE = frozenset(
-    ("height", "width", "num_inference_steps", "num_images_per_prompt", "seed", "max_pixels")
-    + ("max_input_image_side_length", "max_sequence_length")
+    {
+        *("height", "width", "num_inference_steps", "num_images_per_prompt", "seed", "max_pixels"),
+        *("max_input_image_side_length", "max_sequence_length"),
+    }
 )
 _SCALES = frozenset(("text_guidance_scale", "image_guidance_scale", "time_shift"))
 
