@@ -34,7 +34,13 @@ class Outer:
 
 
 def test_a_tree_becomes_the_dataclass() -> None:
-    tree = {"steps": 5, "folder": "x", "sizes": [1, 2], "limit": None, "inner": {"lr": "1e-4", "betas": [0, 1]}}
+    tree = {
+        "steps": 5,
+        "folder": "x",
+        "sizes": [1, 2],
+        "limit": None,
+        "inner": {"lr": "1e-4", "betas": [0, 1]},
+    }
     built = build(Outer, tree)
     assert built == Outer(5, Path("x"), (1, 2), None, {}, Inner(1e-4, (0.0, 1.0)))
 
@@ -72,8 +78,12 @@ def test_a_malformed_override_is_refused(text: str) -> None:
         override({"steps": 5}, [text])
 
 
-@given(st.integers(), st.lists(st.integers(), max_size=4), st.none() | st.integers(), st.floats(allow_nan=False))
-def test_what_is_written_is_read_back_equal(steps: int, sizes: list[int], limit: int | None, lr: float) -> None:
+@given(
+    st.integers(), st.lists(st.integers(), max_size=4), st.none() | st.integers(), st.floats(allow_nan=False)
+)
+def test_what_is_written_is_read_back_equal(
+    steps: int, sizes: list[int], limit: int | None, lr: float
+) -> None:
     config = Outer(steps, Path("a/b"), tuple(sizes), limit, {"x": 1.0}, Inner(lr))
     tree = to_tree(config)
     tree["folder"] = str(tree["folder"])
@@ -101,7 +111,9 @@ def test_a_registry_suggests_the_nearest_name_and_refuses_doubles() -> None:
         registry.register("euler", 2)
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml")), ids=lambda p: p.stem
+)
 def test_every_shipped_recipe_fits_its_dataclass(path: Path) -> None:
     tree = read_yaml(path)
     recipe, _ = KINDS[tree.pop("kind")].load()

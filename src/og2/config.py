@@ -1,8 +1,8 @@
 """Strict configuration: YAML into frozen dataclasses, dotted overrides, and the name registry.
 
-A recipe is a YAML mapping whose keys are exactly the fields of a dataclass. An unknown key, a missing required
-key or a value of the wrong type is a `ConfigError` that names the place and the nearest known key; nothing is
-ignored and nothing is guessed. This module imports nothing of the package but its errors.
+A recipe is a YAML mapping whose keys are exactly the fields of a dataclass. An unknown key, a missing
+required key or a value of the wrong type is a `ConfigError` that names the place and the nearest known key;
+nothing is ignored and nothing is guessed. This module imports nothing of the package but its errors.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"cannot read the recipe {path}: {error.strerror}; give the path of a YAML file") from error
+        raise ConfigError(
+            f"cannot read the recipe {path}: {error.strerror}; give the path of a YAML file"
+        ) from error
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -38,7 +40,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def override(tree: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
-    """A copy of `tree` with each "a.b.c=value" applied; the value is read as YAML (1e-3, [1, 2], null, text)."""
+    """A copy of `tree` with each "a.b.c=value" applied; the value is read as YAML."""
     result = _copy(tree)
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
@@ -55,7 +57,7 @@ def override(tree: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
 
 
 def build(cls: type[T], tree: Mapping[str, Any], where: str = "recipe") -> T:
-    """An instance of dataclass `cls` from a mapping with exactly its fields; `where` names the place in errors."""
+    """An instance of dataclass `cls` from a mapping of its fields; `where` names the place in errors."""
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{where} is {tree!r}; expected a section with the keys of {cls.__name__}")
     hints = typing.get_type_hints(cls)
@@ -78,7 +80,7 @@ def load(cls: type[T], path: str | Path, overrides: Iterable[str] = ()) -> T:
 
 
 def to_tree(config: object) -> Any:
-    """Plain dicts, lists and scalars of a dataclass instance: what `build` reads back to an equal instance."""
+    """Plain dicts, lists and scalars of a dataclass instance, which `build` reads back."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         return {field.name: to_tree(getattr(config, field.name)) for field in dataclasses.fields(config)}
     if isinstance(config, list | tuple):
@@ -139,7 +141,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is dict:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where}={value!r} is not a mapping")
-        return {_convert(arguments[0], k, where): _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+        return {
+            _convert(arguments[0], k, where): _convert(arguments[1], v, f"{where}.{k}")
+            for k, v in value.items()
+        }
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(type, hint), value, where)
     return _convert_scalar(hint, value, where)
@@ -165,7 +170,9 @@ def _convert_sequence(origin: type, arguments: Sequence[Any], value: Any, where:
     if origin is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis):
         if len(value) != len(arguments):
             raise ConfigError(f"{where} has {len(value)} entries; expected {len(arguments)}")
-        return tuple(_convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(arguments, value, strict=True)))
+        return tuple(
+            _convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(arguments, value, strict=True))
+        )
     return origin(_convert(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
 
 

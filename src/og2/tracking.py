@@ -1,7 +1,7 @@
 """One call for metrics: `log(step, metrics)` to a JSONL file and, where installed, to TensorBoard.
 
-Names carry their units (`s_per_step`, `peak_gb`). Each line is flushed when written, so a killed run keeps its
-record; a resumed run appends to the same file.
+Names carry their units (`s_per_step`, `peak_gb`). Each line is flushed when written, so a killed run keeps
+its record; a resumed run appends to the same file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class Tracker:
-    """Writes metrics of one run to `folder/metrics.jsonl` and optionally TensorBoard event files beside it."""
+    """Writes metrics of one run to `folder/metrics.jsonl`, and TensorBoard events beside it on request."""
 
     def __init__(self, folder: str | Path, tensorboard: bool = False) -> None:
         self.folder = Path(folder)
@@ -28,7 +28,7 @@ class Tracker:
         self._board = _open_tensorboard(self.folder) if tensorboard else None
 
     def log(self, step: int, metrics: Mapping[str, float | str]) -> None:
-        """Append one record {step, time_s, **metrics}; a NaN or infinity is written as text, never dropped."""
+        """Append one record {step, time_s, **metrics}; NaN and infinity are written as text."""
         record: dict[str, Any] = {"step": step, "time_s": round(time.time(), 2)}
         record.update({name: _plain(value) for name, value in metrics.items()})
         self._file.write(json.dumps(record) + "\n")
@@ -48,7 +48,9 @@ class Tracker:
     def __enter__(self) -> Tracker:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -56,7 +58,9 @@ def _open_tensorboard(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ImportError("tensorboard=true needs the package tensorboard: pip install 'og2[train]'") from error
+        raise ImportError(
+            "tensorboard=true needs the package tensorboard: pip install 'og2[train]'"
+        ) from error
     return SummaryWriter(str(folder))
 
 

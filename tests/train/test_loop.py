@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path: Pa
 
 def test_a_half_written_checkpoint_is_not_seen_and_old_ones_go(tmp_path: Path) -> None:
     for step in (1, 2, 3):
-        checkpoint.save(tmp_path, step, Snapshot({"parameters": {"w": torch.full((2,), float(step))}}, {"a": step}))
+        checkpoint.save(
+            tmp_path, step, Snapshot({"parameters": {"w": torch.full((2,), float(step))}}, {"a": step})
+        )
     (tmp_path / "step-00000009").mkdir()
     (tmp_path / ".writing-00000010").mkdir()
     last = checkpoint.load_last(tmp_path)
@@ -92,7 +95,9 @@ def test_a_half_written_checkpoint_is_not_seen_and_old_ones_go(tmp_path: Path) -
     assert [p.name for p in checkpoint.finished(tmp_path)] == ["step-00000002", "step-00000003"]
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_standing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_last_checkpoint_standing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     snapshot = Snapshot({"parameters": {"w": torch.zeros(2)}}, {})
     checkpoint.save(tmp_path, 1, snapshot)
 
@@ -110,7 +115,7 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
     assert rates[0] == pytest.approx(OPTIM.lr / 3)
     assert rates[3:7] == [OPTIM.lr] * 4
     assert rates[-1] == pytest.approx(0.0, abs=1e-9)
-    assert all(a >= b for a, b in zip(rates[6:], rates[7:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[6:]))
 
 
 def test_the_average_follows_and_swaps_back() -> None:

@@ -33,7 +33,9 @@ def test_noisy_latents_and_targets_equal_the_recorded_ones(step: str) -> None:
     count = len(META[step]["samples"])
     for i in range(count):
         x1, x0 = RECORDED[f"{step}.x1.{i}"], RECORDED[f"{step}.x0.{i}"]
-        torch.testing.assert_close(noisy(x1, x0, RECORDED[f"{step}.t"][i]), RECORDED[f"{step}.xt.{i}"], rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            noisy(x1, x0, RECORDED[f"{step}.t"][i]), RECORDED[f"{step}.xt.{i}"], rtol=0, atol=1e-6
+        )
         torch.testing.assert_close(x1 - x0, RECORDED[f"{step}.ut.{i}"], rtol=0, atol=1e-6)
 
 
@@ -47,7 +49,11 @@ def test_one_recorded_step_gives_the_same_loss_and_gradients(step: str) -> None:
     references = [_references(step, i) for i in range(count)]
     latents = [noisy(x1, x0, t) for x1, x0, t in zip(pictures, noises, times, strict=True)]
     predicted = model(
-        latents, times, RECORDED[f"{step}.text"], RECORDED[f"{step}.text_mask"], references if any(references) else None
+        latents,
+        times,
+        RECORDED[f"{step}.text"],
+        RECORDED[f"{step}.text_mask"],
+        references if any(references) else None,
     ).sample
     for i, v in enumerate(predicted):
         recorded = RECORDED[f"{step}.pred.{i}"]

@@ -1,4 +1,4 @@
-"""Conversations about the mini-world that teach the mini language model: to describe, to answer, to say `<|img|>`.
+"""Conversations about the mini-world, to teach the mini language model.
 
 Conversation i of a source is a pure function of (seed, i). Kinds:
   pictures  several questions about one picture, the full caption among them
@@ -64,7 +64,7 @@ class Conversation:
 
 
 def conversation(seed: int, index: int, shares: Sequence[float], texts: Sequence[str] = ()) -> Conversation:
-    """Conversation `index`; `shares`: odds of KINDS; `texts`: other sentences that prompts are sometimes drawn from."""
+    """Conversation `index`; `shares`: odds of KINDS; `texts`: other sentences, now and then the prompt."""
     rng = item_rng(seed, index)
     kind = KINDS[int(rng.choice(len(KINDS), p=shares))]
     if kind == "pictures":
@@ -88,7 +88,10 @@ def _about_picture(rng: Generator) -> Conversation:
     order = [int(i) for i in rng.permutation(len(asked))][:MAX_TURNS]
     if rng.random() < 0.5:
         question = CAPTION_QUESTIONS[int(rng.integers(len(CAPTION_QUESTIONS)))]
-        chosen = [Exchange("caption", question, plain_caption(scene)), *(asked[i] for i in order[: MAX_TURNS - 2])]
+        chosen = [
+            Exchange("caption", question, plain_caption(scene)),
+            *(asked[i] for i in order[: MAX_TURNS - 2]),
+        ]
     else:
         chosen = [asked[i] for i in order]
     return Conversation("pictures", scene, tuple(chosen))
@@ -114,4 +117,6 @@ def _reading(rng: Generator) -> Conversation:
     asked = [e for e in questions_about(scene, rng) if e.kind not in ("caption", "background")]
     first, *others = [asked[int(i)] for i in rng.permutation(len(asked))][:MAX_TURNS]
     opening = Exchange(f"read_{first.kind}", f"{text}. {first.question}", first.answer)
-    return Conversation("readings", None, (opening, *(Exchange(f"read_{e.kind}", e.question, e.answer) for e in others)))
+    return Conversation(
+        "readings", None, (opening, *(Exchange(f"read_{e.kind}", e.question, e.answer) for e in others))
+    )

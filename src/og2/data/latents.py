@@ -1,8 +1,8 @@
 """A pool of training material for the transformer: latents and text features computed once, drawn many times.
 
-Pictures are encoded by the frozen VAE (posterior mean and deviation are kept, so sampling stays), prompts by the
-frozen language model. What the system turn gives is the same for every prompt (attention is causal) and is kept
-once. Two files: `pictures.safetensors` and `texts.safetensors`; each is made whole or not at all.
+Pictures are encoded by the frozen VAE (posterior mean and deviation are kept, so sampling stays), prompts by
+the frozen language model. What the system turn gives is the same for every prompt (attention is causal) and
+is kept once. Two files: `pictures.safetensors` and `texts.safetensors`; each is made whole or not at all.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def encode_pictures(recipe: LatentsRecipe) -> dict[str, Tensor]:
 
 
 def encode_texts(recipe: LatentsRecipe) -> dict[str, Tensor]:
-    """prefix (P, F): features of the system turn; suffix (sum, F) with starts (N + 2,): each item's, last the empty prompt's."""
+    """Features of all prompts, see `encode_suffixes`; the last is the empty prompt."""
     mllm = Qwen2_5_VLForConditionalGeneration.from_pretrained(recipe.mllm).eval()
     mllm.set_attn_implementation("eager")
     processor = load_processor(recipe.processor)
@@ -135,7 +135,10 @@ def encode_texts(recipe: LatentsRecipe) -> dict[str, Tensor]:
 def encode_suffixes(
     mllm: Qwen2_5_VLForConditionalGeneration, processor: Processor, texts: Sequence[str]
 ) -> dict[str, Tensor]:
-    """Features of rendered prompts without their common beginning, packed, in bfloat16; prompts of one length together."""
+    """Features of rendered prompts in bfloat16, their common beginning kept once.
+
+    Shapes: prefix (P, F), suffix (sum of lengths, F), starts (N + 1,) its rows where prompts begin.
+    """
     ids = [tokenize(processor, text) for text in texts]
     shared = len(tokenize(processor, render_prompt(EMPTY).removesuffix("<|im_end|>\n")))
     by_length: dict[int, list[int]] = {}
@@ -147,9 +150,13 @@ def encode_suffixes(
         for first in range(0, len(indices), 64):
             chunk = indices[first : first + 64]
             with torch.autocast("cpu", torch.bfloat16):
-                states = mllm.model(input_ids=torch.tensor([ids[i] for i in chunk]), use_cache=False).last_hidden_state
+                states = mllm.model(
+                    input_ids=torch.tensor([ids[i] for i in chunk]), use_cache=False
+                ).last_hidden_state
             prefix = states[0, :shared].bfloat16().clone()
-            found.update({i: row.bfloat16().clone() for i, row in zip(chunk, states[:, shared:], strict=True)})
+            found.update(
+                {i: row.bfloat16().clone() for i, row in zip(chunk, states[:, shared:], strict=True)}
+            )
         logger.info("prompts of %d tokens: %d", length, len(indices))
     rows = [found[i] for i in range(len(texts))]
     starts = torch.tensor([0, *(len(row) for row in rows)]).cumsum(0)
@@ -162,12 +169,18 @@ class LatentPool:
     def __init__(self, folder: Path, pool: PoolConfig) -> None:
         for name in ("pictures", "texts"):
             if not (folder / f"{name}.safetensors").is_file():
-                raise ConfigError(f"{folder} has no {name}.safetensors; make the pool first (recipe of kind latents)")
-        self._pictures, self._texts = load_file(folder / "pictures.safetensors"), load_file(folder / "texts.safetensors")
+                raise ConfigError(
+                    f"{folder} has no {name}.safetensors; make the pool first (recipe of kind latents)"
+                )
+        self._pictures, self._texts = (
+            load_file(folder / "pictures.safetensors"),
+            load_file(folder / "texts.safetensors"),
+        )
         self.num_drawings = sum(pool.num_drawings)
         self.lengths = self._texts["starts"].diff()
-        if len(self._pictures["target_mean"]) != self.num_drawings + pool.num_edits:
-            raise ConfigError(f"the pool in {folder} holds {len(self._pictures['target_mean'])} samples, not what the recipe says")
+        found = len(self._pictures["target_mean"])
+        if found != self.num_drawings + pool.num_edits:
+            raise ConfigError(f"the pool in {folder} holds {found} samples, not what the recipe says")
         self.drawing_objects = torch.repeat_interleave(torch.arange(1, 4), torch.tensor(pool.num_drawings))
 
     def text(self, index: int) -> Tensor:
@@ -177,13 +190,20 @@ class LatentPool:
         return torch.cat([self._texts["prefix"], self._texts["suffix"][start:end]]).float()
 
     def target(self, index: int, generator: torch.Generator | None = None) -> Tensor:
-        """The item's target (16, h, w), scaled for the transformer: a draw from its posterior, or the mean."""
-        return self._draw("target", index, generator) if generator else self._pictures["target_mean"][index].float()
+        """The item's target (16, h, w), scaled: a draw from its posterior, or the mean."""
+        return (
+            self._draw("target", index, generator)
+            if generator
+            else self._pictures["target_mean"][index].float()
+        )
 
     def source(self, index: int, generator: torch.Generator) -> Tensor:
         """A draw from the posterior of an edit's source."""
         return self._draw("source", index - self.num_drawings, generator)
 
     def _draw(self, name: str, index: int, generator: torch.Generator) -> Tensor:
-        mean, std = self._pictures[f"{name}_mean"][index].float(), self._pictures[f"{name}_std"][index].float()
+        mean, std = (
+            self._pictures[f"{name}_mean"][index].float(),
+            self._pictures[f"{name}_std"][index].float(),
+        )
         return mean + std * torch.randn(mean.shape, generator=generator)

@@ -1,7 +1,7 @@
 """Everything a run needs to go on after it was stopped: safetensors for tensors, JSON for the rest.
 
-A checkpoint is one folder `step-N` that is written under another name and renamed when it is complete, so a run
-killed while saving still finds the one before. No pickle anywhere. Old folders are removed after a new one stands.
+A checkpoint is one folder `step-N` that is written under another name and renamed when it is complete, so a
+run killed while saving still finds the one before. No pickle anywhere. Old folders go when a new one stands.
 """
 
 from __future__ import annotations
@@ -43,13 +43,20 @@ def save(folder: Path, step: int, snapshot: Snapshot, keep: int = KEEP_LAST) -> 
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         for group, tensors in snapshot.tensors.items():
-            save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, partial / f"{group}.safetensors")
-        (partial / "state.json").write_text(json.dumps({"step": step, **snapshot.values}, indent=1), encoding="utf-8")
+            save_file(
+                {k: v.detach().contiguous().clone() for k, v in tensors.items()},
+                partial / f"{group}.safetensors",
+            )
+        (partial / "state.json").write_text(
+            json.dumps({"step": step, **snapshot.values}, indent=1), encoding="utf-8"
+        )
         shutil.rmtree(final, ignore_errors=True)
         os.replace(partial, final)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise CheckpointError(f"cannot write the checkpoint {final}: {error}; the last complete one still stands") from error
+        raise CheckpointError(
+            f"cannot write the checkpoint {final}: {error}; the last complete one still stands"
+        ) from error
     for old in finished(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -81,7 +88,9 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[int, str]
     return flat
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[int, str], flat: Mapping[str, Tensor]) -> None:
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, names: Mapping[int, str], flat: Mapping[str, Tensor]
+) -> None:
     """Put `optimizer_tensors` back.   Raises: CheckpointError when the state of a parameter is missing."""
     by_name: dict[str, dict[str, Tensor]] = {}
     for key, value in flat.items():
@@ -91,5 +100,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[int, str]
         for parameter in group["params"]:
             name = names[id(parameter)]
             if name not in by_name:
-                raise CheckpointError(f"the checkpoint holds no optimizer state for {name}; it is of another model")
+                raise CheckpointError(
+                    f"the checkpoint holds no optimizer state for {name}; it is of another model"
+                )
             optimizer.state[parameter] = dict(by_name[name])

@@ -1,8 +1,8 @@
-"""Trains the transformer by flow matching on a pool of latents: drawings and edits mixed, all guidance branches.
+"""Trains the transformer by flow matching on a pool of latents: drawings and edits, all guidance branches.
 
-A step is a few packs. The samples of a pack have the same task and text length (attention then runs as one batch);
-which pack a step draws is random. Some packs lose their text, half of these their references too: what guidance
-needs at sampling time is trained under the very prompt (the empty one) that sampling uses.
+A step is a few packs. The samples of a pack have the same task and text length (attention then runs as one
+batch); which pack a step draws is random. Some packs lose their text, half of these their references too:
+what guidance needs at sampling time is trained under the very prompt (the empty one) that sampling uses.
 """
 
 from __future__ import annotations
@@ -61,14 +61,15 @@ class FlowModelConfig:
 
 @dataclass(frozen=True)
 class FlowDataConfig:
-    """What a step sees: samples per pack, shares of drawings with 1, 2, 3 objects, rates of dropping conditions.
+    """What a step sees: samples per pack, shares of drawings with 1, 2, 3 objects, rates of dropping.
 
-    sample_targets: draw targets from the VAE's posterior instead of taking its mean (references are always drawn,
-    as the pipeline does). The mini VAE leaves some channels unused, and drawing fills those with noise to learn.
+    sample_targets: draw targets from the VAE's posterior instead of taking its mean (references are always
+    drawn, as the pipeline does). The mini VAE leaves some channels unused, and drawing fills those with noise
+    to learn.
     """
 
     pool_folder: Path
-    pool: PoolConfig = PoolConfig()
+    pool: PoolConfig = field(default_factory=PoolConfig)
     drawings: int = 40
     edits: int = 24
     drawing_shares: tuple[float, float, float] = (0.6, 0.25, 0.15)
@@ -98,7 +99,7 @@ class FlowRecipe:
     data: FlowDataConfig
     evaluation: FlowEvalConfig
     model: FlowModelConfig = FlowModelConfig()
-    time: TimeConfig = TimeConfig()
+    time: TimeConfig = field(default_factory=TimeConfig)
     start: Path | None = None
 
 
@@ -226,7 +227,7 @@ class Judge:
 
     @torch.no_grad()
     def scores(self, model: OmniGen2Transformer2DModel) -> dict[str, float]:
-        """Shares of right drawings (colour and shape; everything asked) and of successful edits, and what was kept."""
+        """Shares of right drawings and of successful edits, and of what was kept."""
         pictures = decode(self.vae, draw(model, self.drawings, self.empty, self.config.preview))
         verdicts = [score_t2i(p.numpy(), r) for p, r in zip(pictures, self.requirements, strict=True)]
         edited = decode(self.vae, draw(model, self.edit_wishes, self.empty, self.config.preview))
@@ -259,7 +260,9 @@ def make_transformer(config: FlowModelConfig, start: Path | None = None) -> Omni
 
 def model_config(tree: dict[str, Any]) -> FlowModelConfig:
     """The configuration written in a transformer's config.json, its private keys left out."""
-    return build(FlowModelConfig, {k: v for k, v in tree.items() if not k.startswith("_") and k != "out_channels"})
+    return build(
+        FlowModelConfig, {k: v for k, v in tree.items() if not k.startswith("_") and k != "out_channels"}
+    )
 
 
 @dataclass

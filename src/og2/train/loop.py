@@ -1,7 +1,7 @@
 """The training loop every recipe goes through: step, average, log, save, resume, evaluate.
 
-What differs between tokenizer-free trainings (VAE, VLM, transformer) is a `Task`: its module, the loss of step n,
-and what to measure now and then. Data are a pure function of (seed, step), so a resumed run sees what the
+What differs between VAE, language model and transformer is a `Task`: its module, the loss of step n, and what
+to measure now and then. Data are a pure function of (seed, step), so a resumed run sees what the
 uninterrupted one would have seen.
 """
 
@@ -44,7 +44,7 @@ class Task(Protocol):
     module: nn.Module
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """The loss of step `step` (0-based) and figures to log; all randomness comes from (step, generator)."""
+        """The loss of step `step` (0-based) and figures to log; all randomness is from (step, generator)."""
         ...
 
     def evaluate(self, step: int) -> dict[str, float]:
@@ -91,7 +91,9 @@ class _Trainer:
                     now = time.monotonic()
                     means = {name: value / count for name, value in sums.items()}
                     self.train_s += now - logged_at
-                    tracker.log(self.step, {**means, "s_per_step": (now - logged_at) / count, "train_s": self.train_s})
+                    tracker.log(
+                        self.step, {**means, "s_per_step": (now - logged_at) / count, "train_s": self.train_s}
+                    )
                     sums, count, logged_at = {}, 0, now
                 if self.step % self.run.eval_every == 0 or self.step == self.optim.steps:
                     self._evaluate(tracker)
@@ -107,14 +109,21 @@ class _Trainer:
         loss, metrics = self.task.loss(self.step, generator)
         value = loss.item()
         if not math.isfinite(value):
-            raise Og2Error(f"the loss of step {self.step} is {value}; lower lr, or look at the data of this step")
+            raise Og2Error(
+                f"the loss of step {self.step} is {value}; lower lr, or look at the data of this step"
+            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.clip)
         self.optimizer.step()
         self.average.update()
         self.step += 1
-        return {"loss": value, **metrics, "grad_norm": float(norm), "lr": self.optimizer.param_groups[0]["lr"]}
+        return {
+            "loss": value,
+            **metrics,
+            "grad_norm": float(norm),
+            "lr": self.optimizer.param_groups[0]["lr"],
+        }
 
     def _evaluate(self, tracker: Tracker) -> None:
         self.average.swap()
@@ -124,7 +133,10 @@ class _Trainer:
                 started = time.monotonic()
                 metrics = self.task.evaluate(self.step)
             if metrics:
-                tracker.log(self.step, {**{f"eval/{k}": v for k, v in metrics.items()}, "eval_s": time.monotonic() - started})
+                tracker.log(
+                    self.step,
+                    {**{f"eval/{k}": v for k, v in metrics.items()}, "eval_s": time.monotonic() - started},
+                )
             self.task.export(self.run.folder / "export")
         finally:
             self.average.swap()

@@ -41,7 +41,7 @@ class TimeConfig:
 
 @dataclass(frozen=True)
 class FlowLoss:
-    """Sum over samples of the squared error divided by the number of latent values, and each sample's mean."""
+    """The squared error summed over samples, per latent value, and each sample's mean."""
 
     total: Tensor
     per_sample: Tensor
@@ -74,7 +74,8 @@ def flow_loss(predicted: Sequence[Tensor], pictures: Sequence[Tensor], noises: S
     Shapes: lists of (C, h, w).
     """
     errors = [
-        (v.float() - (x1.float() - x0.float())).square() for v, x1, x0 in zip(predicted, pictures, noises, strict=True)
+        (v.float() - (x1.float() - x0.float())).square()
+        for v, x1, x0 in zip(predicted, pictures, noises, strict=True)
     ]
     count = sum(error.numel() for error in errors)
     total = torch.stack([error.sum() for error in errors]).sum() / count

@@ -1,7 +1,7 @@
 """Optimizer, learning-rate schedule and weight average of a run.
 
-The schedule is warm-up, constant, then a decay to zero over the last part of the steps: a run can be lengthened
-or cut while it is still in the constant part without changing what was done before.
+The schedule is warm-up, constant, then a decay to zero over the last part of the steps: a run can be
+lengthened or cut while it is still in the constant part without changing what was done before.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW and its schedule.   Units: steps; `decay` is the share of all steps over which lr falls to zero."""
+    """AdamW and its schedule.   Units: steps; `decay` is the share of them over which lr falls to zero."""
 
     steps: int
     lr: float
@@ -70,7 +70,10 @@ class WeightAverage:
         """Move the average toward the current parameters."""
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         self.num_updates += 1
-        average, current = list(self.tensors.values()), [p.detach().float() for p in self._parameters.values()]
+        average, current = (
+            list(self.tensors.values()),
+            [p.detach().float() for p in self._parameters.values()],
+        )
         torch._foreach_lerp_(average, current, 1.0 - decay)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Pictures from a transformer in training, through the sampler that users call, scored by the world's scorer."""
+"""Pictures from a transformer in training, through the sampler that users call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from og2.sampling.time import time_grid
 
 @dataclass(frozen=True)
 class PreviewConfig:
-    """How previews are drawn.   Units: steps; guidance scales; shifted = by the sampler's rule, else even steps."""
+    """How previews are drawn; shifted: time steps by the sampler's rule, else even ones."""
 
     num_steps: int = 20
     text_guidance: float = 3.0
@@ -28,7 +28,7 @@ class PreviewConfig:
 
 @dataclass(frozen=True)
 class Wish:
-    """One picture to draw: text features (T, F), reference latents (C, h, w), latent size, and the noise's seed."""
+    """One picture to draw: text features (T, F), reference latents (C, h, w), latent size, noise seed."""
 
     text: Tensor
     references: tuple[Tensor, ...]
@@ -57,7 +57,9 @@ def draw(
 
     def velocity(latents: list[Tensor], times: list[Tensor], step: int) -> list[Tensor]:
         found: list[dict[Branch, Tensor]] = [{} for _ in wishes]
-        for (index, branch), v in zip(owners, model.velocity(latents, torch.stack(times), prepared), strict=True):
+        for (index, branch), v in zip(
+            owners, model.velocity(latents, torch.stack(times), prepared), strict=True
+        ):
             found[index][branch] = v.float()
         chosen = [branches(guidance, step, config.num_steps, bool(w.references)) for w in wishes]
         return [combine({b: v[b] for b in names}, guidance) for v, names in zip(found, chosen, strict=True)]

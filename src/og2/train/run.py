@@ -1,4 +1,4 @@
-"""`python -m og2.train.run RECIPE.yaml [section.key=value ...]`: train what a recipe says, or go on with it."""
+"""`python -m og2.train.run RECIPE.yaml [section.key=value ...]`: train what a recipe says, or resume it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def run_recipe(path: str | Path, overrides: Sequence[str] = ()) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m og2.train.run", description="Train what a recipe says, or go on with it.")
+    parser = argparse.ArgumentParser(
+        prog="python -m og2.train.run", description="Train what a recipe says, or go on with it."
+    )
     parser.add_argument("recipe", help="YAML file, for example recipes/mini/vae.yaml")
     parser.add_argument("overrides", nargs="*", help="section.key=value, for example optim.steps=100")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Puts trained parts together as one model folder in the published layout, with its profile and model card."""
+"""Puts trained parts together as one model folder in the published layout, with profile and model card."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class ShipRecipe:
-    """The recipe `kind: ship`: folders of the parts, the folder to write, the stored dtype, and the profile.
+    """The recipe `kind: ship`: folders of the parts, the folder to write, the stored dtype, the profile.
 
     profile: the content of og2.json (native size and this model's own preset values).
     """

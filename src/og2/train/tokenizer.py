@@ -22,12 +22,27 @@ from og2.world.spec import caption, chat_turn, questions, sample_edit, sample_sc
 
 logger = logging.getLogger(__name__)
 
-PRE_TOKENIZER = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+PRE_TOKENIZER = "|".join(
+    (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)",
+        r"[^\r\n\p{L}\p{N}]?\p{L}+",
+        r"\p{N}",
+        r" ?[^\s\p{L}\p{N}]+[\r\n]*",
+        r"\s*[\r\n]+",
+        r"\s+(?!\S)",
+        r"\s+",
+    )
 )
 SPECIAL_TOKENS = (
     *(END_OF_TEXT, "<|im_start|>", IM_END, "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>"),
-    *("<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"),
+    *(
+        "<|box_end|>",
+        "<|quad_start|>",
+        "<|quad_end|>",
+        "<|vision_start|>",
+        "<|vision_end|>",
+        "<|vision_pad|>",
+    ),
     *("<|image_pad|>", "<|video_pad|>"),
 )
 ADDED_TOKENS = (
@@ -39,7 +54,8 @@ CHAT_TEMPLATE = (
     "{% set shown = namespace(images=0) %}"
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] %}{% if part['type'] == 'image' %}{% set shown.images = shown.images + 1 %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}{% set shown.images = shown.images + 1 %}"
     "<img{{ shown.images }}>: <|vision_start|><|image_pad|><|vision_end|>"
     "{% elif 'text' in part %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -83,12 +99,20 @@ def sentences(recipe: TokenizerRecipe) -> Iterator[str]:
         for question, answer in questions(sample_scene(rng), rng):
             yield question
             yield answer
-    fixed = [f"system\n{SYSTEM}", "user\n", "assistant\n", "<img1>: <img2>: <img3>: ", DEFAULT_NEGATIVE_PROMPT]
+    fixed = [
+        f"system\n{SYSTEM}",
+        "user\n",
+        "assistant\n",
+        "<img1>: <img2>: <img3>: ",
+        DEFAULT_NEGATIVE_PROMPT,
+    ]
     for path in recipe.text_files:
         try:
             fixed += path.read_text(encoding="utf-8").splitlines()
         except OSError as error:
-            raise ConfigError(f"text_files: cannot read {path}: {error.strerror}; run from the project's root") from error
+            raise ConfigError(
+                f"text_files: cannot read {path}: {error.strerror}; run from the project's root"
+            ) from error
     for _ in range(recipe.repeat_texts):
         yield from fixed
 

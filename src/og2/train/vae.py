@@ -58,9 +58,9 @@ class VaeDataConfig:
 class VaeLossConfig:
     """Weights of the loss terms; `edge` multiplies the local contrast of the picture.
 
-    `edge_gain` multiplies the contrast before it is cut at 1, so that faint edges count as much as strong ones.
+    `edge_gain` multiplies the contrast before it is cut at 1, so that faint edges count too.
     `latent_noise` is added to latents before decoding, as a share of their standard deviation.
-    `plain` weighs the absolute error of 8 x 8 averages: shades of plain areas, which a squared error hardly sees.
+    `plain` weighs the absolute error of 8 x 8 averages: shades of plain areas.
     """
 
     squared: float = 1.0
@@ -127,14 +127,20 @@ class VaeTask:
         if weights.plain:
             value = value + weights.plain * functional.avg_pool2d(error, 8).abs().mean()
         with torch.no_grad():
-            metrics = {"mse": error.square().mean().item(), "kl": kl.item(), "std": logvar.mul(0.5).exp().mean().item()}
+            metrics = {
+                "mse": error.square().mean().item(),
+                "kl": kl.item(),
+                "std": logvar.mul(0.5).exp().mean().item(),
+            }
         return value + weights.kl * kl, metrics
 
     def _pixels(self, step: int, generator: torch.Generator) -> Tensor:
         data = self.recipe.data
         crops = step < data.crop_steps
         count = data.crop_batch if crops else data.batch
-        batch = world_source.scenes(self.recipe.run.seed, step * max(data.batch, data.crop_batch), count, data.num_objects)
+        batch = world_source.scenes(
+            self.recipe.run.seed, step * max(data.batch, data.crop_batch), count, data.num_objects
+        )
         pixels = world_source.pictures(batch, data.size_px)
         return crop_objects(pixels, batch, data.crop_px, generator) if crops else pixels
 
@@ -144,7 +150,9 @@ class VaeTask:
         result, latents = {}, []
         for number in (1, 2, 3):
             shares = [float(number == k) for k in (1, 2, 3)]
-            pixels = world_source.pictures(world_source.scenes(EVAL_SEED + number, 0, 48, shares), self.recipe.data.size_px)
+            pixels = world_source.pictures(
+                world_source.scenes(EVAL_SEED + number, 0, 48, shares), self.recipe.data.size_px
+            )
             mean = self.module.encode(pixels).latent_dist.mean
             latents.append(mean)
             decoded = self.module.decode(mean).sample.clamp(-1, 1)
@@ -152,8 +160,13 @@ class VaeTask:
         values = torch.cat(latents)
         self.statistics = (values.mean().item(), values.std().item())
         channel_std = values.std(dim=(0, 2, 3))
-        return {**result, "latent_mean": self.statistics[0], "latent_std": self.statistics[1],
-                "channel_std_min": channel_std.min().item(), "channel_std_max": channel_std.max().item()}
+        return {
+            **result,
+            "latent_mean": self.statistics[0],
+            "latent_std": self.statistics[1],
+            "channel_std_min": channel_std.min().item(),
+            "channel_std_max": channel_std.max().item(),
+        }
 
     def export(self, folder: Path) -> None:
         """diffusers' layout with shift_factor and scaling_factor measured by `evaluate`."""
@@ -193,14 +206,15 @@ def crop_objects(pixels: Tensor, batch: Sequence[Scene], side: int, generator: t
         which, dx, dy = torch.rand(3, generator=generator).tolist()
         obj = scene.objects[int(which * len(scene.objects))]
         left, top = (
-            min(max(0, round(at * size + (jitter - 1.0) * side)), size - side) for at, jitter in ((obj.x, dx), (obj.y, dy))
+            min(max(0, round(at * size + (jitter - 1.0) * side)), size - side)
+            for at, jitter in ((obj.x, dx), (obj.y, dy))
         )
         result.append(picture[:, top : top + side, left : left + side])
     return torch.stack(result)
 
 
 def edge_weight(pixels: Tensor, strength: float, gain: float = 1.0) -> Tensor:
-    """(B, 1, H, W), one plus `strength` times the local contrast (largest minus smallest of 3 x 3, times gain, at most 1)."""
+    """(B, 1, H, W), one plus `strength` times the local contrast (range in 3 x 3, times gain, cut at 1)."""
     largest = functional.max_pool2d(pixels, 3, 1, 1)
     smallest = -functional.max_pool2d(-pixels, 3, 1, 1)
     return 1.0 + strength * ((largest - smallest).amax(dim=1, keepdim=True) * gain).clamp(max=1.0)

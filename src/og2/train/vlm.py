@@ -1,8 +1,8 @@
-"""Trains the mini vision-language model: a small Qwen2.5-VL, as a language model on conversations about the world.
+"""Trains the mini vision-language model: a small Qwen2.5-VL, on conversations about the world.
 
-Its last hidden states condition the transformer, so two training-only heads ask every text token's state for that
-token and the one before it (what was said must stay readable), and others ask the states of picture tokens what lies
-there (this makes seeing start early). The heads are not part of the model that is shipped.
+Its last hidden states condition the transformer, so two training-only heads ask every text token's state for
+that token and the one before it (what was said must stay readable), and others ask the states of picture
+tokens what lies there (this makes seeing start early). The heads are not part of the model that is shipped.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class VlmModelConfig:
-    """Sizes of the Qwen2_5_VLForConditionalGeneration; `vision_*` is its picture encoder.   Units: *_px pixels."""
+    """Sizes of the Qwen2_5_VLForConditionalGeneration; `vision_*` is its picture encoder."""
 
     hidden_size: int = 192
     num_layers: int = 4
@@ -119,7 +119,9 @@ class VlmTask:
         # Measured on a CPU: the fused kernel's backward costs more than the whole of plain attention.
         self.mllm.set_attn_implementation("eager")
         self.module = _WithHeads(self.mllm, recipe.model.hidden_size, self.vocabulary)
-        self.texts = [t for path in recipe.data.text_files for t in path.read_text(encoding="utf-8").splitlines()]
+        self.texts = [
+            t for path in recipe.data.text_files for t in path.read_text(encoding="utf-8").splitlines()
+        ]
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Next-token loss of one batch of conversations plus the heads' losses."""
@@ -130,17 +132,23 @@ class VlmTask:
             states = self._states(batch)
             next_said, next_valid = batch.said[:, 1:], batch.valid[:, 1:]
             logits = self.mllm.lm_head(states[:, :-1][next_valid])
-            tokens = functional.cross_entropy(logits.float(), batch.inputs["input_ids"][:, 1:][next_valid], reduction="none")
+            tokens = functional.cross_entropy(
+                logits.float(), batch.inputs["input_ids"][:, 1:][next_valid], reduction="none"
+            )
             recall = self._recall_loss(states, batch)
             sight = self._sight_loss(states, batch)
         said = next_said[next_valid].float()
         weight = said + weights.prompt_tokens * (1.0 - said)
         value = (tokens * weight).sum() / weight.sum() + weights.recall * recall + weights.sight * sight
         answers = (tokens.detach() * said).sum() / said.sum().clamp(min=1)
-        return value, {"answer_loss": answers.item(), "recall_loss": recall.item(), "sight_loss": sight.item()}
+        return value, {
+            "answer_loss": answers.item(),
+            "recall_loss": recall.item(),
+            "sight_loss": sight.item(),
+        }
 
     def evaluate(self, step: int) -> dict[str, float]:
-        """Share of answers that greedy decoding would give exactly, by kind of question, on unseen conversations."""
+        """Share of answers that greedy decoding would give exactly, by kind, on unseen conversations."""
         del step
         right: dict[str, list[float]] = {}
         for first in range(0, 160, 32):
@@ -166,7 +174,9 @@ class VlmTask:
         is_text = batch.valid & (ids != self.mllm.config.image_token_id)
         chosen = is_text[:, 1:] & is_text[:, :-1]
         own, before = self.module.recall(states[:, 1:][chosen]).float().chunk(2, dim=-1)
-        return functional.cross_entropy(own, ids[:, 1:][chosen]) + functional.cross_entropy(before, ids[:, :-1][chosen])
+        return functional.cross_entropy(own, ids[:, 1:][chosen]) + functional.cross_entropy(
+            before, ids[:, :-1][chosen]
+        )
 
     def _sight_loss(self, states: Tensor, batch: _Batch) -> Tensor:
         if not batch.scenes:
@@ -177,18 +187,24 @@ class VlmTask:
         sizes = [len(SHAPES) + 1, len(COLORS) + 1, len(SIZES) + 1]
         parts = self.module.sight(seen).float().split(sizes, dim=-1)
         return sum(
-            (functional.cross_entropy(part, labels[:, i]) for i, part in enumerate(parts)), start=seen.new_zeros(())
+            (functional.cross_entropy(part, labels[:, i]) for i, part in enumerate(parts)),
+            start=seen.new_zeros(()),
         ) / len(parts)
 
     def _batch(self, seed: int, first: int, count: int) -> _Batch:
         data = self.recipe.data
-        talks = [conversations.conversation(seed, i, data.shares, self.texts) for i in range(first, first + count)]
+        talks = [
+            conversations.conversation(seed, i, data.shares, self.texts) for i in range(first, first + count)
+        ]
         cells = (data.size_px // (self.recipe.model.patch_size_px * self.recipe.model.merge_size)) ** 2
         rows = [tokenize_conversation(talk, self.processor, cells) for talk in talks]
         pad = self.processor.token_id(END_OF_TEXT)
         length = max(len(row.ids) for row in rows)
         ids = torch.full((count, length), pad)
-        said, valid = torch.zeros(count, length, dtype=torch.bool), torch.zeros(count, length, dtype=torch.bool)
+        said, valid = (
+            torch.zeros(count, length, dtype=torch.bool),
+            torch.zeros(count, length, dtype=torch.bool),
+        )
         for i, row in enumerate(rows):
             ids[i, : len(row.ids)] = torch.tensor(row.ids)
             said[i, : len(row.ids)] = torch.tensor(row.said)
@@ -223,7 +239,9 @@ def tokenize_conversation(talk: Conversation, processor: Processor, num_picture_
     row = _Row([], [], [])
     answered = 0
     for text, is_said in talk.pieces():
-        ids = [j for i in tokenize(processor, text) for j in ([pad] * num_picture_tokens if i == pad else [i])]
+        ids = [
+            j for i in tokenize(processor, text) for j in ([pad] * num_picture_tokens if i == pad else [i])
+        ]
         start = len(row.ids)
         row.ids += ids
         row.said += [is_said] * len(ids)
@@ -246,7 +264,7 @@ def vision_patches(pixels: Tensor, patch_px: int, merge: int) -> Tensor:
 
 
 def cell_labels(scene: Scene, cells: int) -> Tensor:
-    """What has its centre in each cell of a (cells x cells) grid: (cells * cells, 3) shape, colour, size; 0 = nothing."""
+    """What has its centre in each cell of a grid: (cells * cells, 3) shape, colour, size; 0 = nothing."""
     labels = torch.zeros(cells * cells, 3, dtype=torch.long)
     for obj in scene.objects:
         cell = min(int(obj.y * cells), cells - 1) * cells + min(int(obj.x * cells), cells - 1)
@@ -269,7 +287,11 @@ def build_vlm(model: VlmModelConfig, processor: Processor) -> Qwen2_5_VLForCondi
         "max_position_embeddings": model.max_positions,
         "rms_norm_eps": 1e-6,
         "tie_word_embeddings": True,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": list(model.mrope_section)},
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "mrope_section": list(model.mrope_section),
+        },
         "bos_token_id": pad,
         "eos_token_id": end,
         "pad_token_id": pad,
@@ -290,7 +312,9 @@ def build_vlm(model: VlmModelConfig, processor: Processor) -> Qwen2_5_VLForCondi
     }
     config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)
     mllm = Qwen2_5_VLForConditionalGeneration(config)
-    mllm.generation_config = GenerationConfig(bos_token_id=pad, eos_token_id=end, pad_token_id=pad, do_sample=False)
+    mllm.generation_config = GenerationConfig(
+        bos_token_id=pad, eos_token_id=end, pad_token_id=pad, do_sample=False
+    )
     return mllm
 
 
