@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "call": {"request", "conditioning"},
     "placement": {"model"},
     "drawing": {"call", "placement", "request", "model", "sampling"},
-    "pipeline": {"request", "call", "placement", "drawing", "model", "conditioning", "sampling", "png"},
+    "pipeline": {"presets", "request", "call", "placement", "drawing", "model", "conditioning", "sampling", "png"},
     "train": {"model", "conditioning", "sampling", "data", "world", "tracking", "pipeline", "request"},
     "evals": {"world", "pipeline", "request"},
     "footprint": {"model"},

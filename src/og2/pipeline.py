@@ -9,6 +9,7 @@ picture's bytes never depend on its neighbours.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ from og2.errors import Og2Error
 from og2.model.fused import fuse as fuse_blocks
 from og2.model.transformer import OmniGen2Transformer2DModel
 from og2.placement import PlacedPipeline, can_fuse, is_fused
+from og2.presets import PROFILE_FILE, profile_json, scheduler_json
 from og2.request import Plan, Profile, Provenance, Request, Result, picture_hash, plan, read_profile, resolve
 
 __all__ = ["OmniGen2Pipeline", "Progress", "Settings"]
@@ -111,6 +113,27 @@ class OmniGen2Pipeline(PlacedPipeline):
         if can_fuse(pipe.transformer) if fuse is None else fuse:
             fuse_blocks(pipe.transformer)
         return pipe
+
+    def save_pretrained(self, save_directory: str | Path, max_shard_size: int | str = "5GB") -> None:  # type: ignore[override]
+        """Writes the model in the published layout, with its profile; the folder must not exist.
+
+        Raises: CheckpointError.
+        """
+        from og2.model.weights import Components, save_components
+
+        components = Components(
+            transformer=self.transformer,
+            vae=self.vae,
+            mllm=self.mllm,
+            scheduler_config=scheduler_json(self.profile),
+            processor_folder=Path(),
+            folder=Path(),
+            fingerprint="",
+        )
+        folder = save_components(components, save_directory, self.processor, max_shard_size)
+        (folder / PROFILE_FILE).write_text(
+            json.dumps(profile_json(self.profile), indent=2) + "\n", encoding="utf-8"
+        )
 
     def __call__(  # noqa: PLR0913  the official call
         self,

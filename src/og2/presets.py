@@ -94,6 +94,8 @@ SCHEDULER_ALIASES: Mapping[str, str] = MappingProxyType({"dpmsolver": "dpmsolver
 class Profile:
     """What a checkpoint is made for. Sizes in pixels; `config` is the transformer's, if it was read.
 
+    `dynamic_time_shift` and `time_shift_base_res` (the side in px that needs no shift) are those of its
+    scheduler.
     `model_hash` names the weights in picture metadata; empty until they are loaded.
     """
 
@@ -102,6 +104,8 @@ class Profile:
     max_pixels: int = 1024 * 1024
     max_input_image_side_length: int = 1024
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    dynamic_time_shift: bool = True
+    time_shift_base_res: int = 320
     config: Mapping[str, Any] | None = None
     model_hash: str = ""
 
@@ -132,7 +136,32 @@ def read_profile(folder: Path) -> Profile:
         own.setdefault("max_pixels", own["native_size"] ** 2)
         own.setdefault("max_input_image_side_length", own["native_size"])
     config = _read_json(folder / "transformer" / "config.json")
-    return Profile(**own, config=config or None)
+    scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
+    shift = {key: scheduler[key] for key in ("dynamic_time_shift", "time_shift_base_res") if key in scheduler}
+    return Profile(**own, **shift, config=config or None)
+
+
+def profile_json(profile: Profile) -> dict[str, Any]:
+    """The content of og2.json that brings this profile back."""
+    return {
+        "name": profile.name,
+        "native_size": profile.native_size,
+        "max_pixels": profile.max_pixels,
+        "max_input_image_side_length": profile.max_input_image_side_length,
+        "presets": {name: dict(values) for name, values in profile.presets.items()},
+    }
+
+
+def scheduler_json(profile: Profile) -> dict[str, Any]:
+    """The content of scheduler_config.json in the published layout."""
+    content = {
+        "_class_name": "FlowMatchEulerDiscreteScheduler",
+        "num_train_timesteps": 1000,
+        "dynamic_time_shift": profile.dynamic_time_shift,
+    }
+    if profile.time_shift_base_res != 320:
+        content["time_shift_base_res"] = profile.time_shift_base_res
+    return content
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from og2.errors import RequestError
 from og2.limits import SIZE_STEP
 from og2.presets import ALIASES, PRESETS, Preset, Profile, read_profile
 from og2.sampling.guidance import Branch, Guidance, branches
-from og2.sampling.time import custom_steps, time_steps
+from og2.sampling.time import custom_steps, shift_factor, time_steps
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -242,7 +242,7 @@ def plan(
     references = tuple(fit_size(*size, pixels, side) for size in given)
     output, is_aligned = _output_size(chosen, references)
     size = output if is_aligned else fit_size(*output, pixels)
-    steps = _steps(chosen, size)
+    steps = _steps(chosen, profile, size)
     guidance, num_steps = chosen.guidance, len(steps) - 1
     needed = tuple(branches(guidance, i, num_steps, bool(references)) for i in range(num_steps))
     seed = chosen.seed
@@ -279,12 +279,15 @@ def _preset_pixels(preset: Preset, profile: Profile) -> int:
     return max(profile.max_pixels, asked)
 
 
-def _steps(request: Request, size: Size) -> tuple[float, ...]:
+def _steps(request: Request, profile: Profile, size: Size) -> tuple[float, ...]:
     if request.timesteps is not None:
         return custom_steps(request.timesteps)
     assert request.num_inference_steps is not None
     latent_pixels = (size[0] // VAE_FACTOR) * (size[1] // VAE_FACTOR)
-    return time_steps(request.num_inference_steps, latent_pixels, factor=request.time_shift)
+    factor = request.time_shift
+    if factor is None and profile.dynamic_time_shift:
+        factor = shift_factor(latent_pixels, profile.time_shift_base_res)
+    return time_steps(request.num_inference_steps, None, factor=factor)
 
 
 def _output_size(request: Request, references: Sequence[Size]) -> tuple[Size, bool]:

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 T = TypeVar("T", float, "Tensor")
 
 
-def shift_factor(num_tokens: int) -> float:
+def shift_factor(num_tokens: int, base_px: int = 320) -> float:
     """Strength m of the time shift for a latent of `num_tokens` = latent height x latent width.
 
-    1 at 320 x 320 px (40 x 40 latent pixels), 3.2 at 1024 x 1024 px.
+    1 for a square picture of `base_px`; with 320, 3.2 at 1024 x 1024 px.
     Source: official implementation; it counts latent pixels, not patches, and no references.
     """
-    return math.sqrt(num_tokens) / 40
+    return math.sqrt(num_tokens) / (base_px / 8)
 
 
 def shift(t: T, m: float) -> T:
