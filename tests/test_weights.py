@@ -187,6 +187,20 @@ def test_a_written_model_has_the_published_tensor_names(components, tmp_path):
         assert load_file(ours).keys() == load_file(published).keys()
 
 
+def test_the_language_models_config_is_written_in_the_published_form(components, tmp_path):
+    weights.save_mllm(components.mllm, tmp_path)
+    ours = json.loads((tmp_path / "config.json").read_text())
+    published = json.loads((CHECKPOINT / "mllm" / "config.json").read_text())
+    assert "text_config" not in ours
+    assert ours["rope_scaling"]["mrope_section"] == published["rope_scaling"]["mrope_section"]
+    same = ("rope_theta", "hidden_size", "num_hidden_layers", "torch_dtype", "image_token_id", "vocab_size")
+    assert {name: ours[name] for name in same} == {name: published[name] for name in same}
+    again = weights.load_mllm(tmp_path).config
+    for part in ("text_config", "vision_config"):
+        left, right = (getattr(config, part).to_dict() for config in (again, components.mllm.config))
+        assert {**left, "_name_or_path": ""} == {**right, "_name_or_path": ""}
+
+
 def test_a_processor_can_be_written_with_the_model(components, tmp_path):
     processor = load_processor(components.processor_folder)
     written = weights.save_components(components, tmp_path / "copy", processor=processor)
@@ -216,7 +230,7 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_else(components, tmp_path
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(weights, "_write_json", full)
+    monkeypatch.setattr(weights, "write_json", full)
     with pytest.raises(CheckpointError, match="No space left"):
         weights.save_components(components, target, overwrite=True)
     assert [path.name for path in tmp_path.rglob("*")] == (["copy", "old.txt"] if had_old else [])

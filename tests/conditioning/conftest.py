@@ -44,7 +44,7 @@ def mini_mllm(mini_processor: Processor) -> Qwen2_5_VLForConditionalGeneration:
         text_config={
             "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
             "intermediate_size": 64, "vocab_size": 512, "max_position_embeddings": 512,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 1e4},
+            "rope_scaling": {"rope_type": "default", "mrope_section": [2, 1, 1]}, "rope_theta": 1e4,
         },
         vision_config={
             "depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 32,

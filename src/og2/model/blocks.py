@@ -48,6 +48,14 @@ class Modulation:
         factors = (self.scale_attn, self.gate_attn, self.scale_mlp, self.gate_mlp)
         return Modulation(*(factor.index_select(0, time_rows_S) for factor in factors))
 
+    def rows(self, rows: slice) -> Modulation:
+        """Some tokens' rows; unchanged if one row serves all."""
+        if self.scale_attn.shape[0] == 1:
+            return self
+        return Modulation(
+            self.scale_attn[rows], self.gate_attn[rows], self.scale_mlp[rows], self.gate_mlp[rows]
+        )
+
 
 class HeadNorm(nn.Module):
     """RMS norm over the channels of each head, for queries and keys."""

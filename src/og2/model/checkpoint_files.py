@@ -123,6 +123,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write the object as JSON with sorted names, and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
 def fingerprint(*roots: Path) -> str:
     """Ten hexadecimal digits that name these weights: the same for a copy, another for other weights.
 

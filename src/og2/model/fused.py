@@ -1,8 +1,8 @@
 """The same blocks, cheaper on a CPU: an optional transform of a finished model for inference.
 
 `fuse(model)` replaces every block by one that computes the same numbers up to rounding:
-- weights are repacked once into the matrix library's own layout, and silu and the product of the feed-forward
-  happen while the matrix product is written;
+- weights are repacked once into the matrix library's own layout;
+- everything but attention goes through a chunk of tokens at a time, which stays in the cache;
 - norm weights and the time's scales are multiplied once per step instead of once per token;
 - channels of queries and keys are reordered so that rotary pairs lie in two halves;
 - attention over long segments is done as blocks of plain matrix products.
@@ -14,6 +14,7 @@ Legend: as in `blocks`; P = E/2 rotated pairs, G = H/K query heads per key/value
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -21,14 +22,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from og2.errors import ConfigError
-from og2.model.blocks import QK_NORM_EPS, Modulation, OmniGen2TransformerBlock
+from og2.model.blocks import Modulation, OmniGen2TransformerBlock
+from og2.model.elementwise import normed, plus_normed, turned
 from og2.model.packing import Segments
 from og2.model.rope import Rotary
 from og2.model.transformer import OmniGen2Transformer2DModel
 
 # Below this many keys the stock attention kernel is faster than blocks of matrix products.
 MIN_BLOCKED_KEYS = 192
-BLOCK_ELEMENTS = 1 << 18
+# Tokens that go through the token-wise part together, and scores of one block of attention: per core, what
+# its cache holds.
+LOG2_E = 1 / math.log(2)
+MAX_POWER = 100.0
+CHUNK_TOKENS = 512
+BLOCK_BYTES = 1 << 20
 
 
 def fuse(model: OmniGen2Transformer2DModel) -> OmniGen2Transformer2DModel:
@@ -37,9 +44,8 @@ def fuse(model: OmniGen2Transformer2DModel) -> OmniGen2Transformer2DModel:
     Raises: ConfigError for a model that is not on the CPU, has adapters, or is fused already.
     """
     for blocks, index in _places(model):
-        block = blocks[index]
-        _check(block)
-        blocks[index] = FusedBlock(block)
+        _check(blocks[index])
+        blocks[index] = FusedBlock(blocks[index])
     return model
 
 
@@ -85,14 +91,6 @@ class PackedLinear:
         """x @ weight.T."""
         return _product(x, self._packed)
 
-    def silu(self, x: Tensor) -> Tensor:
-        """silu(x @ weight.T)."""
-        return torch.ops.mkldnn._linear_pointwise(x, self._packed, None, "swish", [], "")
-
-    def times(self, x: Tensor, factor: Tensor) -> Tensor:
-        """(x @ weight.T) * factor."""
-        return torch.ops.mkldnn._linear_pointwise.binary(x, factor, self._packed, None, "mul")
-
     @property
     def weight(self) -> Tensor:
         """The plain weight, bit by bit."""
@@ -104,35 +102,28 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
 
 
 class FusedAttention:
-    """Attention with packed projections; queries and keys have their rotary pairs in two halves."""
+    """Packed projections; queries and keys have their rotary pairs in two halves."""
 
     def __init__(self, attention: nn.Module) -> None:
         self.head_dim = attention.head_dim
+        widths = (attention.to_q.out_features, attention.to_k.out_features)
+        self.heads = (widths[0] // self.head_dim, widths[1] // self.head_dim, self.head_dim)
         self.to_q = PackedLinear(_halved(attention.to_q.weight, self.head_dim))
         self.to_k = PackedLinear(_halved(attention.to_k.weight, self.head_dim))
         self.to_v = PackedLinear(attention.to_v.weight)
         self.to_out = PackedLinear(attention.to_out[0].weight)
         self.norm_q = _halved(attention.norm_q.weight.detach(), self.head_dim)
         self.norm_k = _halved(attention.norm_k.weight.detach(), self.head_dim)
-        self.scale = self.head_dim**-0.5
+        self.scaled_norm_q = self.norm_q.float() * (self.head_dim**-0.5 * LOG2_E)
 
-    def __call__(
-        self, x_SD: Tensor, segments: Segments, asking: Segments, asking_tokens: Tensor | None
-    ) -> Tensor:
-        """As `Attention.forward`."""
-        asking_ND = x_SD if asking_tokens is None else x_SD.index_select(0, asking_tokens)
-        q_HNE = self._turned(self.to_q(asking_ND), self.norm_q.float() * self.scale, asking.rotary)
-        k_KSE = self._turned(self.to_k(x_SD), self.norm_k.float(), segments.rotary)
-        v_SKE = self.to_v(x_SD).unflatten(-1, (-1, self.head_dim))
-        out_NHE = x_SD.new_empty(q_HNE.shape[1], q_HNE.shape[0], self.head_dim)
-        first_query, first_key = 0, 0
-        for num_queries, num_keys in zip(asking.lengths, segments.lengths, strict=True):
-            queries = slice(first_query, first_query + num_queries)
-            keys = slice(first_key, first_key + num_keys)
-            attend = _attend_blocked if num_keys >= MIN_BLOCKED_KEYS else _attend_stock
-            attend(q_HNE[:, queries], k_KSE[:, keys], v_SKE[keys], out_NHE[queries])
-            first_query, first_key = queries.stop, keys.stop
-        return self.to_out(out_NHE.flatten(1))
+    def queries(self, x_ND: Tensor, rotary: Rotary, out_HNE: Tensor) -> None:
+        """Rotated queries into `out`, scaled so that scores are logarithms to base 2."""
+        turned(self.to_q(x_ND), self.scaled_norm_q, rotary.cos, rotary.sin, out_HNE)
+
+    def keys_and_values(self, x_SD: Tensor, rotary: Rotary, out_KSE: Tensor, out_SKE: Tensor) -> None:
+        """Rotated keys and values into `out`."""
+        turned(self.to_k(x_SD), self.norm_k.float(), rotary.cos, rotary.sin, out_KSE)
+        out_SKE.copy_(self.to_v(x_SD).view_as(out_SKE))
 
     def plain_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Weights under their published names."""
@@ -143,42 +134,9 @@ class FusedAttention:
         yield "attn.norm_q.weight", _paired(self.norm_q, self.head_dim)
         yield "attn.norm_k.weight", _paired(self.norm_k, self.head_dim)
 
-    def _turned(self, x: Tensor, weight_E: Tensor, rotary: Rotary) -> Tensor:
-        """Normalised and rotated heads, head by head: (S, H * E) -> (H, S, E), float32."""
-        x_SHE = x.unflatten(-1, (-1, self.head_dim))
-        x_SHE = (x_SHE * _inverse_rms(x_SHE, QK_NORM_EPS)).mul_(weight_E)
-        even_SHP, odd_SHP = x_SHE.chunk(2, dim=-1)
-        cos_S1P, sin_S1P = rotary.cos[:, None], rotary.sin[:, None]
-        out = x_SHE.new_empty(x_SHE.shape[1], x_SHE.shape[0], self.head_dim)
-        first, second = out.transpose(0, 1).chunk(2, dim=-1)
-        torch.mul(even_SHP, cos_S1P, out=first).addcmul_(odd_SHP, sin_S1P, value=-1)
-        torch.mul(even_SHP, sin_S1P, out=second).addcmul_(odd_SHP, cos_S1P)
-        return out
-
-
-def _attend_stock(q_HNE: Tensor, k_KSE: Tensor, v_SKE: Tensor, out_NHE: Tensor) -> None:
-    v_KSE = v_SKE.transpose(0, 1)
-    q, k, v = (x.to(out_NHE.dtype)[None] for x in (q_HNE, k_KSE, v_KSE))
-    out = functional.scaled_dot_product_attention(q, k, v, scale=1.0, enable_gqa=q.shape[1] != k.shape[1])
-    out_NHE.copy_(out[0].transpose(0, 1))
-
-
-def _attend_blocked(q_HNE: Tensor, k_KSE: Tensor, v_SKE: Tensor, out_NHE: Tensor) -> None:
-    """Attention of one segment into `out`: scores and softmax in float32, values in the model's dtype."""
-    num_heads, num_queries, _ = q_HNE.shape
-    num_keys = k_KSE.shape[1]
-    values_KES = v_SKE.permute(1, 2, 0).contiguous()
-    group = num_heads // k_KSE.shape[0]
-    num_blocks = max(1, round(num_queries * num_keys / BLOCK_ELEMENTS))
-    for head in range(num_heads):
-        keys, values = k_KSE[head // group], values_KES[head // group]
-        for q_nE, out_nHE in zip(q_HNE[head].chunk(num_blocks), out_NHE.chunk(num_blocks), strict=True):
-            weights = torch.softmax(_product(q_nE, keys), dim=-1).to(values.dtype)
-            out_nHE[:, head] = _product(weights, values)
-
 
 class FusedFeedForward:
-    """SwiGLU with packed weights; silu and product are part of the matrix products."""
+    """SwiGLU with packed weights."""
 
     def __init__(self, feed_forward: nn.Module) -> None:
         self.linear_1 = PackedLinear(feed_forward.linear_1.weight)
@@ -187,7 +145,8 @@ class FusedFeedForward:
 
     def __call__(self, x_SD: Tensor) -> Tensor:
         """As `FeedForward.forward`."""
-        return self.linear_2(self.linear_3.times(x_SD, self.linear_1.silu(x_SD)))
+        gate = functional.silu(self.linear_1(x_SD), inplace=True)
+        return self.linear_2(gate.mul_(self.linear_3(x_SD)))
 
     def plain_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Weights under their published names."""
@@ -201,6 +160,7 @@ class FusedBlock(nn.Module):
     def __init__(self, block: OmniGen2TransformerBlock) -> None:
         super().__init__()
         self.config, self.modulated = block.config, block.modulated
+        self.eps = block.config.norm_eps
         self.attn = FusedAttention(block.attn)
         self.feed_forward = FusedFeedForward(block.feed_forward)
         self.norm1 = block.norm1
@@ -219,19 +179,51 @@ class FusedBlock(nn.Module):
             raise ConfigError(
                 "a fused model has no gradients; run it in torch.inference_mode(), or unfuse it"
             )
-        asking = asking or segments
+        if segments.rotary.dtype == torch.float64:
+            raise ConfigError(
+                "a fused model cannot give the official roundings; unfuse it for numerics='official'"
+            )
         modulation = self.modulation(None) if modulation is None else modulation
-        every, those = modulation.per_token(segments.time_rows), modulation.per_token(asking.time_rows)
-        attended_ND = self.attn(_normed(x_SD, every.scale_attn, self.eps), segments, asking, asking_tokens)
+        q_HNE, k_KSE, v_SKE = self._heads(x_SD, segments, modulation, asking, asking_tokens)
+        attended_NHE = x_SD.new_empty(q_HNE.shape[1], q_HNE.shape[0], q_HNE.shape[2])
+        attend_segments(q_HNE, k_KSE, v_SKE, (asking or segments).lengths, segments.lengths, attended_NHE)
         x_ND = x_SD if asking_tokens is None else x_SD.index_select(0, asking_tokens)
-        x_ND = _plus_normed(x_ND, attended_ND, those.gate_attn, self.eps)
-        inner_ND = self.feed_forward(_normed(x_ND, those.scale_mlp, self.eps))
-        return _plus_normed(x_ND, inner_ND, those.gate_mlp, self.eps)
+        those = modulation.per_token((asking or segments).time_rows)
+        out_ND = torch.empty_like(x_ND)
+        for rows in _chunks(len(x_ND)):
+            out_ND[rows] = self._after_attention(x_ND[rows], attended_NHE[rows].flatten(1), those.rows(rows))
+        return out_ND
 
-    @property
-    def eps(self) -> float:
-        """Epsilon of the norms over the width."""
-        return self.config.norm_eps
+    def _heads(
+        self,
+        x_SD: Tensor,
+        segments: Segments,
+        modulation: Modulation,
+        asking: Segments | None,
+        asking_tokens: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (H, N, E), keys (K, S, E), values (S, K, E)."""
+        every = modulation.per_token(segments.time_rows)
+        (num_heads, num_kv_heads, head_dim), length = self.attn.heads, len(x_SD)
+        q_HNE = x_SD.new_empty(num_heads, length if asking_tokens is None else len(asking_tokens), head_dim)
+        k_KSE = x_SD.new_empty(num_kv_heads, length, head_dim, dtype=torch.float32)
+        v_SKE = x_SD.new_empty(length, num_kv_heads, head_dim)
+        for rows in _chunks(length):
+            u_SD = normed(x_SD[rows], every.rows(rows).scale_attn, self.eps)
+            rotary = segments.rotary.rows(rows)
+            self.attn.keys_and_values(u_SD, rotary, k_KSE[:, rows], v_SKE[rows])
+            if asking_tokens is None:
+                self.attn.queries(u_SD, rotary, q_HNE[:, rows])
+        if asking is not None and asking_tokens is not None:
+            scale = modulation.per_token(asking.time_rows).scale_attn
+            u_ND = normed(x_SD.index_select(0, asking_tokens), scale, self.eps)
+            self.attn.queries(u_ND, asking.rotary, q_HNE)
+        return q_HNE, k_KSE, v_SKE
+
+    def _after_attention(self, x_SD: Tensor, attended_SD: Tensor, modulation: Modulation) -> Tensor:
+        x_SD = plus_normed(x_SD, self.attn.to_out(attended_SD), modulation.gate_attn, self.eps)
+        inner_SD = self.feed_forward(normed(x_SD, modulation.scale_mlp, self.eps))
+        return plus_normed(x_SD, inner_SD, modulation.gate_mlp, self.eps)
 
     def modulation(self, activated_Rc: Tensor | None) -> Modulation:
         """The time's factors with the norm weights multiplied in, float32; without a time only these."""
@@ -262,20 +254,64 @@ class FusedBlock(nn.Module):
             destination[prefix + name] = weight
 
 
-def _normed(x_SD: Tensor, weight_RD: Tensor, eps: float) -> Tensor:
-    """RMS norm times weight, in the dtype of x; R is 1 or S."""
-    return (x_SD * _inverse_rms(x_SD, eps)).mul_(weight_RD).to(x_SD.dtype)
+def attend_segments(
+    q_HNE: Tensor,
+    k_KSE: Tensor,
+    v_SKE: Tensor,
+    query_lengths: tuple[int, ...],
+    key_lengths: tuple[int, ...],
+    out_NHE: Tensor,
+) -> None:
+    """Attention of each segment's queries to its keys, into `out`; scores are logarithms to base 2."""
+    queries_end = keys_end = 0
+    for num_queries, num_keys in zip(query_lengths, key_lengths, strict=True):
+        queries_end, keys_end = queries_end + num_queries, keys_end + num_keys
+        queries, keys = slice(queries_end - num_queries, queries_end), slice(keys_end - num_keys, keys_end)
+        attend = _attend_blocked if num_keys >= MIN_BLOCKED_KEYS else _attend_stock
+        attend(q_HNE[:, queries], k_KSE[:, keys], v_SKE[keys], out_NHE[queries])
 
 
-def _plus_normed(x_SD: Tensor, y_SD: Tensor, weight_RD: Tensor, eps: float) -> Tensor:
-    """x + RMS norm of y times weight, in the dtype of x; R is 1 or S."""
-    return torch.addcmul(x_SD, y_SD * _inverse_rms(y_SD, eps), weight_RD).to(x_SD.dtype)
+def _attend_stock(q_HNE: Tensor, k_KSE: Tensor, v_SKE: Tensor, out_NHE: Tensor) -> None:
+    q, k, v = q_HNE[None], k_KSE.to(q_HNE.dtype)[None], v_SKE.transpose(0, 1)[None]
+    grouped = q.shape[1] != k.shape[1]
+    out = functional.scaled_dot_product_attention(q, k, v, scale=1 / LOG2_E, enable_gqa=grouped)
+    out_NHE.copy_(out[0].transpose(0, 1))
 
 
-def _inverse_rms(x: Tensor, eps: float) -> Tensor:
-    """1 / root mean square of the last dimension, float32; shape (..., 1)."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    return norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+def _attend_blocked(q_HNE: Tensor, k_KSE: Tensor, v_SKE: Tensor, out_NHE: Tensor) -> None:
+    """Block by block of queries, all in the model's dtype.
+
+    Keys are taken relative to their mean: that moves all scores of a query by one number, which softmax does
+    not see, and makes them small, so that half precision rounds them less. Where lengths of queries and keys
+    show that no power can overflow, the scores' maximum is not needed.
+    """
+    num_queries, num_keys, dtype = q_HNE.shape[1], k_KSE.shape[1], q_HNE.dtype
+    keys_KSE = (k_KSE - k_KSE.mean(dim=1, keepdim=True)).to(dtype)
+    values_KES = v_SKE.permute(1, 2, 0).contiguous()
+    group = len(q_HNE) // len(keys_KSE)
+    rows_per_core = max(1, BLOCK_BYTES // (num_keys * dtype.itemsize))
+    num_blocks = -(-num_queries // (rows_per_core * torch.get_num_threads()))
+    is_small = bool(_longest(q_HNE) * _longest(keys_KSE) < MAX_POWER)
+    for head, q_NE in enumerate(q_HNE):
+        keys_SE, values_ES = keys_KSE[head // group], values_KES[head // group]
+        for q_nE, out_nHE in zip(q_NE.chunk(num_blocks), out_NHE.chunk(num_blocks), strict=True):
+            powers_nS = _product(q_nE, keys_SE)
+            if not is_small:
+                powers_nS -= powers_nS.amax(dim=-1, keepdim=True)
+            weights_nS = powers_nS.exp2_()
+            total_n1 = weights_nS.sum(dim=-1, keepdim=True, dtype=torch.float32)
+            torch.div(_product(weights_nS, values_ES), total_n1, out=out_nHE[:, head])
+
+
+def _longest(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32).amax()
+
+
+def _chunks(num_tokens: int) -> Iterator[slice]:
+    """Runs of tokens, about equally long, that go through the token-wise part together."""
+    count = -(-num_tokens // (CHUNK_TOKENS * torch.get_num_threads()))
+    size = -(-num_tokens // count)
+    return (slice(start, min(start + size, num_tokens)) for start in range(0, num_tokens, size))
 
 
 def _halved(weight: Tensor, head_dim: int) -> Tensor:

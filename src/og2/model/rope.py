@@ -36,6 +36,10 @@ class Rotary:
         """The tables of some tokens, given by their positions."""
         return Rotary(self.cos.index_select(0, tokens), self.sin.index_select(0, tokens))
 
+    def rows(self, rows: slice) -> Rotary:
+        """The tables of a run of tokens."""
+        return Rotary(self.cos[rows], self.sin[rows])
+
 
 def text_ids(length: int) -> Tensor:
     """Ids (length, 3) of text tokens: (i, i, i)."""

@@ -7,13 +7,11 @@ never read. The processor is only located here; conditioning builds it.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -21,22 +19,21 @@ from typing import Any, Protocol, TypeVar
 import torch
 from accelerate import init_empty_weights
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import Qwen2_5_VLForConditionalGeneration
-from transformers.utils import logging as transformers_logging
 
 from og2.errors import CheckpointError, ConfigError
 from og2.model.checkpoint_files import (
-    check_tensors,
     find_weights,
     fingerprint,
     missing,
     read_header,
     read_json,
+    write_json,
 )
 from og2.model.hub import MINI, resolve_folder
+from og2.model.mllm import load_mllm, save_mllm
 from og2.model.tensors import load_tensors
 from og2.model.transformer import OmniGen2Transformer2DModel
 
@@ -51,6 +48,7 @@ __all__ = [
     "load_vae",
     "resolve_folder",
     "save_components",
+    "save_mllm",
 ]
 
 PUBLISHED_TRANSFORMER: dict[str, Any] = {
@@ -156,41 +154,6 @@ def load_vae(folder: str | os.PathLike[str], dtype: torch.dtype | None = None) -
     return _load_network(AutoencoderKL, Path(folder), dtype)
 
 
-def load_mllm(
-    folder: str | os.PathLike[str], dtype: torch.dtype | None = None
-) -> Qwen2_5_VLForConditionalGeneration:
-    """The vision-language model in a folder, by its own library, which knows the names it was stored under.
-
-    Raises: CheckpointError as `load_transformer`.
-    """
-    folder = Path(folder)
-    read_json(folder / "config.json")
-    for path in find_weights(folder):
-        read_header(path)
-    kind = Qwen2_5_VLForConditionalGeneration
-    with _quiet_transformers():
-        try:
-            built: Any = kind.from_pretrained(
-                folder,
-                dtype=dtype or "auto",
-                local_files_only=True,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
-        except (StrictDataclassError, OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise CheckpointError(f"the language model in {folder} cannot be built: {reason}") from error
-    mllm, report = built
-    wrong = {name: (tuple(found), tuple(expected)) for name, found, expected in report["mismatched_keys"]}
-    check_tensors(
-        {name: expected for name, (_, expected) in wrong.items()} | dict.fromkeys(report["missing_keys"], ()),
-        {name: found for name, (found, _) in wrong.items()} | dict.fromkeys(report["unexpected_keys"], ()),
-        folder,
-    )
-    return mllm.eval()
-
-
 def save_components(
     components: Components,
     folder: str | os.PathLike[str],
@@ -220,14 +183,13 @@ def save_components(
 def _write(components: Components, folder: Path, processor: Saveable | None, shard_size: int | str) -> None:
     components.transformer.save_pretrained(folder / "transformer", max_shard_size=shard_size)
     components.vae.save_pretrained(folder / "vae", max_shard_size=shard_size)
-    with _quiet_transformers():
-        components.mllm.save_pretrained(folder / "mllm", max_shard_size=shard_size)
+    save_mllm(components.mllm, folder / "mllm", shard_size)
     if processor is None:
         shutil.copytree(components.processor_folder, folder / "processor")
     else:
         processor.save_pretrained(folder / "processor")
-    _write_json(folder / "scheduler" / "scheduler_config.json", components.scheduler_config)
-    _write_json(folder / "model_index.json", _MODEL_INDEX)
+    write_json(folder / "scheduler" / "scheduler_config.json", components.scheduler_config)
+    write_json(folder / "model_index.json", _MODEL_INDEX)
 
 
 def _put_in_place(fresh: Path, folder: Path, aside: Path) -> None:
@@ -240,11 +202,6 @@ def _put_in_place(fresh: Path, folder: Path, aside: Path) -> None:
         if had_old:
             aside.rename(folder)
         raise
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _load_network(kind: type[_Network], folder: Path, dtype: torch.dtype | None) -> _Network:
@@ -295,17 +252,3 @@ def _processor_folder(folder: Path) -> Path:
         if (folder / name).is_dir():
             return folder / name
     raise missing(folder / "processor")
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No progress bar and no load report from the library: what is wrong is raised, with a name."""
-    verbosity, has_bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if has_bar:
-            transformers_logging.enable_progress_bar()
