@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -38,7 +39,8 @@ COMMAND = [
 class Clock:
     """Seconds spent in each kind of outermost span; spans inside another one do not count."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self.now = now
         self.seconds = {"imports": 0.0, "networks": 0.0}
         self.by_name: dict[str, float] = {}
         self._is_running = False
@@ -56,11 +58,11 @@ class Clock:
         if self._is_running:
             return function(*args, **kwargs)
         self._is_running = True
-        start = time.perf_counter()
+        start = self.now()
         try:
             return function(*args, **kwargs)
         finally:
-            took = time.perf_counter() - start
+            took = self.now() - start
             self.seconds[kind] += took
             self.by_name[name] = self.by_name.get(name, 0.0) + took
             self._is_running = False
@@ -105,28 +107,29 @@ def watch_networks(clock: Clock) -> None:
             setattr(owner, name, clock.around("networks", f"{owner.__name__}.{name}", function))
 
 
-def child(report: str, arguments: list[str]) -> None:
+def child(report: str, arguments: list[str], use_cpu_time: bool) -> None:
     """Runs one command line under the clocks and writes what they counted."""
-    clock = Clock()
+    clock = Clock(time.process_time if use_cpu_time else time.perf_counter)
     watch_imports(clock)
-    from og2.cli import run
+    from og2.cli import finish, run, start
 
+    start()
     code = run(arguments)
     Path(report).write_text(json.dumps({"code": code, **clock.seconds, "by_name": clock.by_name}))
-    sys.stdout.flush()
-    sys.exit(code)
+    finish(code)
 
 
-def measure(arguments: list[str]) -> dict[str, Any]:
+def measure(arguments: list[str], use_cpu_time: bool) -> dict[str, Any]:
     """One run of the command line in a fresh process: seconds of the whole, imports, networks and own."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        line = [sys.executable, __file__, "--child", str(report), "--", *arguments]
+        cpu = ["--cpu"] if use_cpu_time else []
+        line = [sys.executable, __file__, *cpu, "--child", str(report), "--", *arguments]
         if arguments[0] in ("generate", "edit") and "--output" not in arguments:
             line += ["--output", str(Path(folder) / "picture.png")]
-        start = time.perf_counter()
+        start, cpu_before = time.perf_counter(), _cpu_of_children()
         done = subprocess.run(line, capture_output=True, text=True, check=False)
-        whole = time.perf_counter() - start
+        whole = _cpu_of_children() - cpu_before if use_cpu_time else time.perf_counter() - start
         if done.returncode != 0:
             raise SystemExit(f"the command failed: {done.stderr.strip()}")
         counted = json.loads(report.read_text())
@@ -141,19 +144,25 @@ def measure(arguments: list[str]) -> dict[str, Any]:
     }
 
 
+def _cpu_of_children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def main() -> None:
     """Measures, prints the table and, with --json, one object."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--cpu", action="store_true", help="CPU seconds, for a busy machine")
     parser.add_argument("--child", metavar="REPORT")
     parser.add_argument("arguments", nargs="*", help="after --: the command line; default a picture by mini")
     options = parser.parse_args()
     arguments = options.arguments or COMMAND
     if options.child:
-        child(options.child, arguments)
-    measure(arguments)  # warms the file cache
-    runs = [measure(arguments) for _ in range(options.runs)]
+        child(options.child, arguments, options.cpu)
+    measure(arguments, options.cpu)  # warms the file cache
+    runs = [measure(arguments, options.cpu) for _ in range(options.runs)]
     middle = {key: statistics.median(run[key] for run in runs) for key in runs[0] if key != "by_name"}
     if options.json:
         print(json.dumps({"command": arguments, "runs": runs, "median": middle}))

@@ -21,11 +21,13 @@ def three_samples():
     return [random_sample(generator, *shape) for shape in shapes]
 
 
-@pytest.mark.parametrize("min_keys", [1, 10**6])
+@pytest.mark.parametrize(("min_keys", "max_power"), [(1, 100.0), (1, 0.0), (10**6, 100.0)])
 @pytest.mark.parametrize(("config", "name"), [case for case in CASES if case[1] != "eps_sensitive"])
-def test_fused_model_equals_the_recordings(config: str, name: str, min_keys: int, monkeypatch):
+def test_fused_model_equals_the_recordings(config, name, min_keys: int, max_power: float, monkeypatch):
+    monkeypatch.setattr(fused, "MAX_POWER", max_power)
     monkeypatch.setattr(fused, "MIN_BLOCKED_KEYS", min_keys)
-    monkeypatch.setattr(fused, "BLOCK_ELEMENTS", 100)
+    monkeypatch.setattr(fused, "BLOCK_BYTES", 400)
+    monkeypatch.setattr(fused, "CHUNK_TOKENS", 9)
     case, model = golden_case(config, name), fused.fuse(golden_model(config))
     with torch.inference_mode():
         outputs = model(**case.arguments()).sample
@@ -78,6 +80,8 @@ def test_a_model_that_cannot_be_fused_is_refused():
         fused.fuse(model)
     with pytest.raises(ConfigError, match="no gradients"):
         velocities(model, three_samples())
+    with torch.inference_mode(), pytest.raises(ConfigError, match="official roundings"):
+        velocities(model, three_samples(), numerics="official")
     adapted = small_model()
     adapted.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
     with pytest.raises(ConfigError, match="adapter"):
