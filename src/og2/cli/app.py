@@ -167,8 +167,10 @@ def train(
     """
     import logging
 
+    from og2.cli.loading import collect_garbage
     from og2.train.run import run_recipe
 
+    collect_garbage()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     run_recipe(recipe, overrides or [])
 
@@ -183,6 +185,8 @@ _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_op
 @eval_app.command("mini", context_settings=_PASSED_ON)
 def eval_mini(context: typer.Context) -> int:
     """Draw and edit in the procedural world, and score the pictures from their pixels."""
+    from og2.cli.loading import collect_garbage
     from og2.evals.mini import main as run
 
+    collect_garbage()
     return run(context.args)

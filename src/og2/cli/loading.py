@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Mapping
@@ -120,7 +121,15 @@ def load(settings: Mapping[str, Any], where: Target) -> OmniGen2Pipeline:
         )
     elif where.device != "cpu":
         pipe.to(where.device)
+    collect_garbage()
     return pipe
+
+
+def collect_garbage() -> None:
+    """Garbage collection again, where the start of the command line turned it off; what is here now stays."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def say(text: str, settings: Mapping[str, Any]) -> None:
