@@ -180,6 +180,15 @@ def test_pictures_of_two_sizes_cannot_be_compared():
     assert "differ in size" in verdict.reason
 
 
+def test_a_result_that_is_noise_has_failed_and_kept_nothing():
+    edit = sample_edit(np.random.default_rng(18))
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    verdict = score_edit(render(edit.source), noise, edit.requirements)
+    assert not verdict.success
+    assert verdict.unknown
+    assert verdict.kept < 0.2
+
+
 def test_an_unclear_source_is_unknown_and_not_a_failure_of_the_model():
     edit = sample_edit(np.random.default_rng(16), ("remove",))
     blank = np.full((64, 64, 3), 190, np.uint8)

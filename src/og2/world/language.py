@@ -72,7 +72,7 @@ def describe(scene: Scene, rng: Generator, full: bool = False) -> Caption:
     Shape and colour of every object are always said; size, place or relation, and background sometimes, or,
     with `full`, always size and place.
     """
-    if not scene.objects:
+    if len(scene.objects) == 0:
         return _describe_empty(scene, rng)
     if len(scene.objects) > 1 and len({o.kind for o in scene.objects}) == 1:
         body, stated = _describe_twins(scene)

@@ -73,6 +73,16 @@ def read_pixels(image: Any) -> FloatArray:
     return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
 
 
+def working_pixels(image: Any) -> tuple[FloatArray, float]:
+    """The picture as sRGB (H, W, 3) at working resolution, and given pixels per working pixel.
+
+    Raises: ImageError when it cannot be read.
+    """
+    pixels = read_pixels(image)
+    scale = max(1.0, min(pixels.shape[:2]) / WORK_SIDE_PX)
+    return (_reduce(pixels, scale) if scale > 1.0 else pixels), scale
+
+
 def window(view: View, part: BoolArray, margin: int = 5) -> tuple[View, tuple[slice, slice]]:
     """The view around a part, and where that window lies in it."""
     rows, columns = np.nonzero(part.any(axis=1))[0], np.nonzero(part.any(axis=0))[0]
@@ -90,10 +100,7 @@ def take_apart(image: Any) -> View:
     Raises: ImageError when it cannot be read or shows no plain background (a photo, noise, a half-done
     denoising).
     """
-    pixels = read_pixels(image)
-    scale = max(1.0, min(pixels.shape[:2]) / WORK_SIDE_PX)
-    if scale > 1.0:
-        pixels = _reduce(pixels, scale)
+    pixels, scale = working_pixels(image)
     lab = srgb_to_lab(pixels)
     background, inliers = _fit_background(lab)
     delta = distance(lab, background)

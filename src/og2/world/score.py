@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from og2.errors import ImageError
 from og2.world.detect import Detected, Reading, detect, read
-from og2.world.pixels import BoolArray, FloatArray, dilate, distance, erode, smooth
+from og2.world.palette import srgb_to_lab
+from og2.world.pixels import BoolArray, FloatArray, dilate, distance, erode, smooth, working_pixels
 from og2.world.requirements import EditRequirements, ObjectRequirement, Requirements
 
 __all__ = ["Detected", "EditVerdict", "Verdict", "detect", "read", "score_edit", "score_t2i"]
@@ -76,33 +78,45 @@ def score_t2i(image: Any, requirements: Requirements) -> Verdict:
 def score_edit(source_image: Any, image: Any, requirements: EditRequirements) -> EditVerdict:
     """Whether the picture is the source with the required edit, and how much of the rest was left alone.
 
-    Both pictures must have one size. The masks come from what is seen in both pictures.
+    Both pictures must have one size. The masks come from what is seen in both pictures. When the result shows
+    nothing that can be judged, the edit failed and the kept share is still measured.
     """
     before, after = read(source_image), read(image)
-    for name, seen in (("source", before), ("result", after)):
-        if seen.reason:
-            return EditVerdict(
-                False, float("nan"), f"unknown: the {name} cannot be judged: {seen.reason}", unknown=True
-            )
-    assert before.view is not None
-    assert after.view is not None
-    if before.view.lab.shape != after.view.lab.shape or before.view.scale != after.view.scale:
-        return EditVerdict(False, float("nan"), "unknown: source and result differ in size", unknown=True)
+    if before.reason:
+        return _unknown(f"the source cannot be judged: {before.reason}")
     subject, reason = _find_subject(before, requirements)
     if reason:
-        return EditVerdict(False, float("nan"), f"unknown: {reason}", unknown=True)
-    others = [o for o in before.objects if o is not subject]
-    left, lost = _match_others(others, after)
-    success, reason = _judge_change(requirements, subject, left, before, after)
+        return _unknown(reason)
+    try:
+        (old, _), (new, _) = working_pixels(source_image), working_pixels(image)
+    except ImageError as error:
+        return _unknown(str(error))
+    if old.shape != new.shape:
+        return _unknown("source and result differ in size")
+    left, success, reason = _judge(requirements, subject, before, after)
+    changed = _changed_region(subject, left, old.shape[:2])
+    kept, without_drift = _kept(srgb_to_lab(old), srgb_to_lab(new), before, changed)
+    unclear = not success and (bool(after.reason) or any(o.reason for o in left))
+    return EditVerdict(success, kept, reason, unclear, without_drift)
+
+
+def _unknown(reason: str) -> EditVerdict:
+    return EditVerdict(False, float("nan"), f"unknown: {reason}", unknown=True)
+
+
+def _judge(
+    rule: EditRequirements, subject: Detected | None, before: Reading, after: Reading
+) -> tuple[list[Detected], bool, str]:
+    """What the result shows beyond the objects that had to stay, if the edit was made, and if not why."""
+    if before.view is None or after.view is None:
+        return [], False, f"unknown: the result cannot be judged: {after.reason}"
+    left, lost = _match_others([o for o in before.objects if o is not subject], after)
     if lost:
-        success, reason = False, f"lost or changed: {', '.join(lost)}"
+        return left, False, f"lost or changed: {', '.join(lost)}"
     shift = float(np.median(distance(after.view.background, before.view.background)))
     if shift > _BACKGROUND_SHIFT:
-        success, reason = False, f"the background changed by {shift:.0f} dE"
-    changed = _changed_region(subject, left, before.view.mask.shape)
-    kept, without_drift = _kept(before, after, changed)
-    unclear = not success and any(o.reason for o in left)
-    return EditVerdict(success, kept, reason, unclear, without_drift)
+        return left, False, f"the background changed by {shift:.0f} dE"
+    return left, *_judge_change(rule, subject, left, before, after)
 
 
 def _best_atoms(seen: Reading, requirements: Requirements) -> dict[str, bool]:
@@ -234,25 +248,25 @@ def _changed_region(subject: Detected | None, left: list[Detected], shape: tuple
     return dilate(region, _GROW_PX)
 
 
-def _kept(before: Reading, after: Reading, changed: BoolArray) -> tuple[float, float]:
-    """Share of the remaining pixels within tolerance, raw and after undoing one affine change of colour."""
+def _kept(old: FloatArray, new: FloatArray, before: Reading, changed: BoolArray) -> tuple[float, float]:
+    """Share of the remaining pixels within tolerance, raw and beside one affine change of all colours."""
     assert before.view is not None
-    assert after.view is not None
     edges = dilate(before.view.mask, _EDGE_PX) & ~erode(before.view.mask, _EDGE_PX)
     counted = ~changed & ~edges
     if not counted.any():
         return float("nan"), float("nan")
-    old, new = before.view.lab[counted], after.view.lab[counted]
-    return _share_within(old, new), _share_within(old, new @ (drift := _affine(new, old))[:3] + drift[3])
+    old, new = old[counted], new[counted]
+    drift = _affine(old, new)
+    return _share_within(old, new), _share_within(old @ drift[:3] + drift[3], new)
 
 
 def _share_within(old: FloatArray, new: FloatArray) -> float:
     return float((distance(old, new) <= KEPT_TOLERANCE).mean())
 
 
-def _affine(new: FloatArray, old: FloatArray) -> FloatArray:
-    """The (4, 3) affine map that takes the new colours nearest to the old, pulled toward the identity."""
-    design = np.concatenate([new, np.ones((len(new), 1))], axis=1)
+def _affine(old: FloatArray, new: FloatArray) -> FloatArray:
+    """The (4, 3) affine map that takes the old colours nearest to the new, pulled toward a mere shift."""
+    design = np.concatenate([old, np.ones((len(old), 1))], axis=1)
     prior = np.concatenate([np.eye(3), np.zeros((1, 3))])
-    strength = np.diag([len(new) * 1.0] * 3 + [1e-3])
-    return np.linalg.solve(design.T @ design + strength, design.T @ old + strength @ prior)
+    strength = np.diag([len(old) * 1.0] * 3 + [1e-3])
+    return np.linalg.solve(design.T @ design + strength, design.T @ new + strength @ prior)
