@@ -208,6 +208,12 @@ def test_a_processor_can_be_written_with_the_model(components, tmp_path):
     assert again.tokenizer("a cat")["input_ids"] == processor.tokenizer("a cat")["input_ids"]
 
 
+def test_a_models_own_settings_are_kept(folder, tmp_path):
+    (folder / "og2.json").write_text('{"native_size": 64}')
+    written = weights.save_components(weights.load_components(folder), tmp_path / "copy")
+    assert (written / "og2.json").read_text() == '{"native_size": 64}'
+
+
 def test_an_existing_folder_is_replaced_only_when_asked_and_then_as_a_whole(components, tmp_path):
     target = tmp_path / "copy"
     target.mkdir()

@@ -70,6 +70,9 @@ PUBLISHED_TRANSFORMER: dict[str, Any] = {
 }
 """Configuration of the published transformer, for single files, which carry none."""
 
+PROFILE = "og2.json"
+"""The file with a model's own native size and preset values, where it has any; og2's addition to the layout."""
+
 _MODEL_INDEX = {
     "_class_name": "OmniGen2Pipeline",
     "mllm": ["transformers", "Qwen2_5_VLForConditionalGeneration"],
@@ -190,6 +193,9 @@ def _write(components: Components, folder: Path, processor: Saveable | None, sha
         processor.save_pretrained(folder / "processor")
     write_json(folder / "scheduler" / "scheduler_config.json", components.scheduler_config)
     write_json(folder / "model_index.json", _MODEL_INDEX)
+    profile = components.folder / PROFILE
+    if profile.is_file():
+        shutil.copyfile(profile, folder / PROFILE)
 
 
 def _put_in_place(fresh: Path, folder: Path, aside: Path) -> None:
