@@ -20,7 +20,6 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _WANTED = [
     "model_index.json",
     "og2.json",
-    "og2.json",
     "scheduler/*.json",
     *(f"{part}/*.{kind}" for part in ("transformer", "vae", "mllm") for kind in ("json", "safetensors")),
     *(f"{part}/*.{kind}" for part in ("processor", "mllm_processor") for kind in ("json", "txt", "jinja")),

@@ -71,7 +71,7 @@ PUBLISHED_TRANSFORMER: dict[str, Any] = {
 """Configuration of the published transformer, for single files, which carry none."""
 
 PROFILE = "og2.json"
-"""The file with a model's own native size and preset values, where it has any; og2's addition to the layout."""
+"""A model's own native size and preset values, where it has any: og2's addition to the layout."""
 
 _MODEL_INDEX = {
     "_class_name": "OmniGen2Pipeline",
