@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from og2.errors import Og2Error
 from og2.tracking import Tracker
-from og2.train import checkpoint
+from og2.train import checkpoint, distributed
+from og2.train.distributed import average_gradients, is_first, rank
 from og2.train.optim import OptimConfig, WeightAverage, adamw, learning_rate
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,11 @@ def train(task: Task, run: RunConfig, optim: OptimConfig) -> None:
     Raises: Og2Error when the loss is not finite (state as of the last checkpoint is kept).
     """
     torch.set_num_threads(run.threads)
-    _Trainer(task, run, optim).run_to_end()
+    distributed.start()
+    try:
+        _Trainer(task, run, optim).run_to_end()
+    finally:
+        distributed.stop()
 
 
 class _Trainer:
@@ -81,7 +86,8 @@ class _Trainer:
         saved_at = logged_at = time.monotonic()
         sums: dict[str, float] = {}
         count = 0
-        with Tracker(self.run.folder, self.run.tensorboard) as tracker:
+        folder = self.run.folder if is_first() else self.run.folder / f"rank-{rank()}"
+        with Tracker(folder, self.run.tensorboard) as tracker:
             while self.step < self.optim.steps:
                 metrics = self._one_step()
                 count += 1
@@ -95,14 +101,15 @@ class _Trainer:
                         self.step, {**means, "s_per_step": (now - logged_at) / count, "train_s": self.train_s}
                     )
                     sums, count, logged_at = {}, 0, now
-                if self.step % self.run.eval_every == 0 or self.step == self.optim.steps:
+                if is_first() and (self.step % self.run.eval_every == 0 or self.step == self.optim.steps):
                     self._evaluate(tracker)
-                if time.monotonic() - saved_at > self.run.save_every_s or self.step == self.optim.steps:
+                due = time.monotonic() - saved_at > self.run.save_every_s
+                if is_first() and (due or self.step == self.optim.steps):
                     self._save()
                     saved_at = time.monotonic()
 
     def _one_step(self) -> dict[str, float]:
-        generator = torch.Generator().manual_seed(self.run.seed * 1_000_003 + self.step)
+        generator = torch.Generator().manual_seed((self.run.seed * 1_000_003 + self.step) * 64 + rank())
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.optim, self.step)
         self.task.module.train()
@@ -114,6 +121,7 @@ class _Trainer:
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(self.parameters)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.clip)
         self.optimizer.step()
         self.average.update()

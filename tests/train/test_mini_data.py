@@ -1,0 +1,147 @@
+"""What the mini trainings see: conversations, picture patches, the pool of latents, and packs drawn from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import save_file
+
+from og2.conditioning.processor import Processor, load_processor
+from og2.conditioning.templates import IMAGE_PAD, SYSTEM, render_chat, render_prompt
+from og2.conditioning.vlm import tokenize
+from og2.data import conversations, latents, world_source
+from og2.data.latents import LatentPool, PoolConfig
+from og2.errors import ConfigError
+from og2.train.flow import FlowDataConfig, Packer
+from og2.train.tokenizer import TokenizerRecipe, run
+from og2.train.vlm import cell_labels, tokenize_conversation, vision_patches
+from og2.world.render import render_batch
+
+SHARES = (0.4, 0.2, 0.2, 0.2)
+
+
+@pytest.fixture(scope="module")
+def processor(tmp_path_factory: pytest.TempPathFactory) -> Processor:
+    folder = tmp_path_factory.mktemp("processor")
+    words = folder / "english.txt"
+    words.write_text("The house by the river is old.\n")
+    run(TokenizerRecipe(folder / "out", 0, 700, 300, 100, 100, (words,), 5, 8, 2, 64))
+    return load_processor(folder / "out")
+
+
+def test_the_trained_tokenizer_knows_its_special_tokens_and_writes_any_text(processor: Processor) -> None:
+    for token in ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|vision_start|>", IMAGE_PAD, "<|img|>"):
+        assert processor.token_id(token) is not None
+    text = "A r\u00f4le for \u4e2d\u6587 and \U0001f600!\n"
+    assert processor.tokenizer.decode(tokenize(processor, text)) == text
+    chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "hi"}]}]
+    rendered = processor.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    assert rendered == render_chat("hi", 1)
+    assert SYSTEM in rendered
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_a_conversation_is_the_text_that_chat_shows_with_its_answers(index: int) -> None:
+    talk = conversations.conversation(3, index, SHARES)
+    assert talk == conversations.conversation(3, index, SHARES)
+    text = "".join(piece for piece, _ in talk.pieces())
+    if talk.prompt is not None:
+        assert text == render_prompt(talk.prompt)
+    else:
+        assert text.startswith(render_chat(talk.exchanges[0].question, int(talk.scene is not None)))
+        assert [p for p, said in talk.pieces() if said] == [e.answer + "<|im_end|>\n" for e in talk.exchanges]
+
+
+def test_answers_are_found_again_in_the_token_ids(processor: Processor) -> None:
+    talk = next(
+        t for t in (conversations.conversation(3, i, (1, 0, 0, 0)) for i in range(9)) if len(t.exchanges) > 1
+    )
+    row = tokenize_conversation(talk, processor, num_picture_tokens=16)
+    assert sum(i == processor.token_id(IMAGE_PAD) for i in row.ids) == 16
+    for exchange, (kind, start, end) in zip(talk.exchanges, row.answers, strict=True):
+        assert kind == exchange.kind
+        assert processor.tokenizer.decode(row.ids[start:end]) == exchange.answer + "<|im_end|>\n"
+        assert all(row.said[start:end])
+    assert sum(row.said) == sum(end - start for _, start, end in row.answers)
+
+
+def test_picture_patches_equal_those_of_the_picture_processor(processor: Processor) -> None:
+    scenes = world_source.scenes(0, 0, 3)
+    pixels = render_batch(scenes, 64)
+    made = processor.image_processor(images=[Image.fromarray(p.numpy()) for p in pixels], return_tensors="pt")
+    ours = vision_patches(world_source.to_model(pixels), 8, 2)
+    torch.testing.assert_close(ours, made["pixel_values"], rtol=0, atol=1e-6)
+
+
+def test_each_object_labels_the_cell_of_its_centre() -> None:
+    for scene in world_source.scenes(1, 0, 20):
+        labels = cell_labels(scene, 4)
+        assert 1 <= int((labels[:, 0] > 0).sum()) <= len(scene.objects)
+        assert ((labels > 0).all(dim=1) == (labels > 0).any(dim=1)).all()
+
+
+POOL = PoolConfig(seed=3, num_drawings=(6, 4, 3), num_edits=8)
+
+
+@pytest.fixture
+def pool_folder(tmp_path: Path) -> Path:
+    generator = torch.Generator().manual_seed(0)
+    count, edits = sum(POOL.num_drawings) + POOL.num_edits, POOL.num_edits
+    pictures = {
+        f"{name}_{part}": torch.rand(n, 16, 8, 8, generator=generator).half()
+        for name, n in (("target", count), ("source", edits))
+        for part in ("mean", "std")
+    }
+    lengths = torch.tensor([4 + i % 2 for i in range(count)] + [2])
+    starts = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)])
+    texts = {"prefix": torch.ones(5, 7).bfloat16(), "suffix": torch.rand(int(starts[-1]), 7).bfloat16()}
+    save_file(pictures, tmp_path / "pictures.safetensors")
+    save_file({**texts, "starts": starts}, tmp_path / "texts.safetensors")
+    return tmp_path
+
+
+def test_the_pool_lists_drawings_first_then_edits() -> None:
+    items = latents.items(POOL)
+    assert items == latents.items(POOL)
+    assert [len(i.target.objects) for i in items[:13]] == [1] * 6 + [2] * 4 + [3] * 3
+    assert all(i.source is None for i in items[:13])
+    assert all(i.source is not None for i in items[13:])
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_packs_hold_one_task_and_one_text_length(pool_folder: Path, dropped: bool) -> None:
+    pool = LatentPool(pool_folder, POOL)
+    config = FlowDataConfig(pool_folder, POOL, 5, 4, drop_text=float(dropped), drop_references=0.0)
+    packer = Packer(pool, config)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(8):
+        drawings, edits = packer.drawings(generator), packer.edits(generator)
+        assert len(drawings.targets) == 5
+        assert len(edits.targets) == len(edits.references) == 4
+        assert not drawings.references
+        for pack in (drawings, edits):
+            assert len({len(text) for text in pack.texts}) == 1
+            assert len(pack.texts) == (1 if dropped else len(pack.targets))
+            assert [s.target for s in pack.sequences] == list(range(len(pack.targets)))
+        if dropped:
+            assert len(drawings.texts[0]) == 5 + 2
+
+
+def test_packs_without_references_are_plain_unconditional_ones(pool_folder: Path) -> None:
+    config = FlowDataConfig(pool_folder, POOL, 5, 4, drop_text=1.0, drop_references=1.0)
+    pack = Packer(LatentPool(pool_folder, POOL), config).edits(torch.Generator().manual_seed(0))
+    assert not pack.references
+    assert all(sequence.references == () for sequence in pack.sequences)
+
+
+def test_a_pool_that_is_not_the_recipes_is_refused(pool_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not what the recipe says"):
+        LatentPool(pool_folder, PoolConfig(num_drawings=(1, 1, 1), num_edits=1))
+    with pytest.raises(ConfigError, match="make the pool first"):
+        LatentPool(tmp_path / "none", POOL)
