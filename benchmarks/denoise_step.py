@@ -5,7 +5,7 @@
 Floor: matrix FLOPs that the step needs, each thing counted once, divided by the best matrix rate that was
 found in the same run, with prepacked weights, the same threads and the same dtype.
 Plain: `plain_transformer.py`.
-Ours and plain run in turns; times are medians. Both must give the same numbers, else the run fails.
+Ours (after `og2.model.fused.fuse`) and plain run in turns of a few steps; times are medians of turns. Both must give the same numbers, else the run fails.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ import torch
 from plain_transformer import PlainTransformer
 from torch import Tensor
 
-from og2.model.fused import PackedLinear, fuse
+from og2.model.fused import fuse
+from og2.model.packed_linear import PackedLinear
 from og2.model.transformer import OmniGen2Transformer2DModel, Sequence
 
 MEDIUM = {
@@ -33,6 +34,7 @@ MEDIUM = {
 }  # fmt: skip
 NUM_TEXT_TOKENS = {"medium": 100, "mini": 40}
 NUM_NEGATIVE_TOKENS = {"medium": 100, "mini": 30}
+TURN_S = 0.2
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 6e-2}
 GUIDANCE = {"text": 4.0, "image": 2.0}
 BARS = {torch.float32: (1.25, 1.35), torch.bfloat16: (1.45, 1.45)}
@@ -79,13 +81,14 @@ def main() -> int:
     clock = time.thread_time if options.cpu_time else time.perf_counter
     torch.set_num_threads(1 if options.cpu_time else options.threads)
     torch.set_grad_enabled(False)
+    mini = mini_config(options.mini_config)
     measured = []
     for dtype in (torch.float32, torch.bfloat16):
         for case in CASES:
             if options.only in f"{case.model} {case.name} {dtype}" and (
                 case.size_px < 512 or not options.quick
             ):
-                measured.append(measure(case, dtype, options.rounds, clock))
+                measured.append(measure(case, dtype, mini, options.rounds, clock))
                 print(as_line(measured[-1]), flush=True)
     if not measured:
         sys.exit(f"no case has {options.only!r} in its name")
@@ -108,13 +111,14 @@ def parse_options() -> argparse.Namespace:
         "--cpu-time", action="store_true", help="one thread, by its CPU time: for a machine that is not idle"
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns per case; medians are over these")
+    parser.add_argument("--mini-config", type=Path, help="another mini transformer's config.json")
     parser.add_argument("--json", type=Path, default=Path("outputs/denoise_step.json"))
     return parser.parse_args()
 
 
-def measure(case: Case, dtype: torch.dtype, rounds: int, clock: Clock) -> Measured:
+def measure(case: Case, dtype: torch.dtype, mini: dict, rounds: int, clock: Clock) -> Measured:
     """Plain and ours in turns, with probes of the matrix rate in between."""
-    model, config = build_model(case.model, dtype)
+    model, config = build_model(MEDIUM if case.model == "medium" else mini, dtype)
     request = GuidedRequest(model, case, dtype)
     plain_step = request.plain_step(PlainTransformer(model))
     expected = plain_step()
@@ -125,8 +129,8 @@ def measure(case: Case, dtype: torch.dtype, rounds: int, clock: Clock) -> Measur
     plain_s, ours_s, rates = [], [], []
     for _ in range(rounds):
         rates.append(best_rate(probes, clock))
-        plain_s.append(seconds(plain_step, clock))
-        ours_s.append(seconds(our_step, clock))
+        plain_s.append(turn(plain_step, clock))
+        ours_s.append(turn(our_step, clock))
     needed = needed_flop(config, request)
     rate, ours = max(rates), statistics.median(ours_s)
     plain = statistics.median(plain_s)
@@ -137,9 +141,8 @@ def measure(case: Case, dtype: torch.dtype, rounds: int, clock: Clock) -> Measur
     )  # fmt: skip
 
 
-def build_model(name: str, dtype: torch.dtype) -> tuple[OmniGen2Transformer2DModel, dict]:
+def build_model(config: dict, dtype: torch.dtype) -> tuple[OmniGen2Transformer2DModel, dict]:
     """A model with random weights, none of them zero, and its configuration."""
-    config = MEDIUM if name == "medium" else mini_config()
     torch.manual_seed(0)
     model = OmniGen2Transformer2DModel.from_config(dict(config)).eval()
     for parameter in model.parameters():
@@ -150,12 +153,13 @@ def build_model(name: str, dtype: torch.dtype) -> tuple[OmniGen2Transformer2DMod
     return model.to(dtype), dict(model.config)
 
 
-def mini_config() -> dict:
-    """The configuration of the model that is part of the package."""
-    path = resources.files("og2") / "checkpoints" / "mini" / "transformer" / "config.json"
-    if not path.is_file():
-        sys.exit(f"{path} is missing: the package has no mini model")
-    return json.loads(path.read_text())
+def mini_config(path: Path | None) -> dict:
+    """The configuration of the model that is part of the package, or of a file."""
+    file = path or resources.files("og2") / "checkpoints" / "mini" / "transformer" / "config.json"
+    if not file.is_file():
+        sys.exit(f"{file} is missing: name the mini transformer's config.json with --mini-config")
+    config = json.loads(file.read_text())
+    return {name: value for name, value in config.items() if not name.startswith("_")}
 
 
 class GuidedRequest:
@@ -273,6 +277,13 @@ def best_rate(probes: list[tuple[float, Callable[[], None]]], clock: Clock) -> f
     return max(flop / min(seconds(call, clock) for _ in range(3)) for flop, call in probes)
 
 
+def turn(step: Callable[[], Tensor], clock: Clock) -> float:
+    """Time per step of a few steps in a row, as a denoising run makes them."""
+    first = seconds(step, clock)
+    count = int(TURN_S / first)
+    return (sum(seconds(step, clock) for _ in range(count)) / count) if count > 1 else first
+
+
 def seconds(call: Callable[[], object], clock: Clock) -> float:
     """Time of one call."""
     start = clock()
@@ -283,7 +294,7 @@ def seconds(call: Callable[[], object], clock: Clock) -> float:
 def as_line(m: Measured) -> str:
     """One line of the table."""
     return (
-        f"{m.model:6} {m.case:15} {m.dtype:8}  {m.needed_gflop:7.1f} GFLOP at {m.best_rate_gflop_per_s:4.0f}/s"
+        f"{m.model:6} {m.case:15} {m.dtype:8}  {m.needed_gflop:7.1f} GFLOP, {m.best_rate_gflop_per_s:3.0f}/s"
         f"  floor {m.floor_s:7.4f} s  ours {m.ours_s:7.4f} s = {m.ours_over_floor:4.2f} floor"
         f"  plain {m.plain_s:7.4f} s = {m.plain_over_ours:4.2f} ours  difference {m.difference:.1e}"
     )

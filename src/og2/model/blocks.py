@@ -220,10 +220,9 @@ class TimeCaptionEmbedding(nn.Module):
             nn.RMSNorm(text_feat_dim, eps=norm_eps), nn.Linear(text_feat_dim, width)
         )
 
-    def embed_time(self, t_R: Tensor) -> Tensor:
-        """Time embedding (R, c) in the dtype of the weights; t (R,) in [0, 1], 0 = noise."""
-        sinusoid = time_sinusoid(t_R, self.timestep_scale)
-        return self.timestep_embedder(sinusoid.to(self.timestep_embedder.linear_1.weight.dtype))
+    def embed_time(self, t_R: Tensor, dtype: torch.dtype) -> Tensor:
+        """Time embedding (R, c) in that dtype; t (R,) in [0, 1], 0 = noise."""
+        return self.timestep_embedder(time_sinusoid(t_R, self.timestep_scale).to(dtype))
 
     def embed_text(self, features: Tensor) -> Tensor:
         """Shapes: (T, text_feat_dim) -> (T, D)."""

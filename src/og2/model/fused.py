@@ -24,36 +24,42 @@ from torch.nn import functional
 from og2.errors import ConfigError
 from og2.model.blocks import Modulation, OmniGen2TransformerBlock
 from og2.model.elementwise import normed, plus_normed, turned
+from og2.model.packed_linear import PackedLinear, product
 from og2.model.packing import Segments
 from og2.model.rope import Rotary
 from og2.model.transformer import OmniGen2Transformer2DModel
 
 # Below this many keys the stock attention kernel is faster than blocks of matrix products.
 MIN_BLOCKED_KEYS = 192
-# Tokens that go through the token-wise part together, and scores of one block of attention: per core, what
-# its cache holds.
-LOG2_E = 1 / math.log(2)
-MAX_POWER = 100.0
+# Tokens that go through the token-wise part together, and scores of one block of attention: what the cache of
+# one core holds.
 CHUNK_TOKENS = 512
 BLOCK_BYTES = 1 << 20
+# Scores up to here cannot overflow when they become powers of two and are added up.
+MAX_POWER = 100.0
+LOG2_E = 1 / math.log(2)
 
 
 def fuse(model: OmniGen2Transformer2DModel) -> OmniGen2Transformer2DModel:
-    """The model with fused blocks, changed in place; the plain weights are freed block by block.
+    """The model with fused blocks and packed linear layers, changed in place; plain weights are freed.
 
-    Raises: ConfigError for a model that is not on the CPU, has adapters, or is fused already.
+    Raises: ConfigError for a model that is not on the CPU, has adapters, is quantized, or is fused already.
     """
+    _check(model)
     for blocks, index in _places(model):
-        _check(blocks[index])
         blocks[index] = FusedBlock(blocks[index])
+    for parent, name, linear in _children(model, nn.Linear):
+        setattr(parent, name, PackedLinear(linear.weight, linear.bias))
     return model
 
 
 def unfuse(model: OmniGen2Transformer2DModel) -> OmniGen2Transformer2DModel:
-    """The model with plain blocks again, changed in place; their weights are as before, bit by bit."""
+    """The plain model again, changed in place; its weights are as before, bit by bit."""
     for blocks, index in _places(model):
         if isinstance(blocks[index], FusedBlock):
             blocks[index] = blocks[index].plain()
+    for parent, name, packed in _children(model, PackedLinear):
+        setattr(parent, name, packed.plain())
     return model
 
 
@@ -63,42 +69,31 @@ def _places(model: OmniGen2Transformer2DModel) -> Iterator[tuple[nn.ModuleList, 
             yield blocks, index
 
 
-def _check(block: nn.Module) -> None:
-    if not isinstance(block, OmniGen2TransformerBlock):
-        raise ConfigError(f"cannot fuse a {type(block).__name__}; only plain transformer blocks can be fused")
-    attention, feed_forward = block.attn, block.feed_forward
-    linears = [attention.to_q, attention.to_k, attention.to_v, attention.to_out[0]]
-    for linear in (*linears, feed_forward.linear_1, feed_forward.linear_2, feed_forward.linear_3):
-        if type(linear) is not nn.Linear:
+def _children(model: nn.Module, kind: type[nn.Module]) -> list[tuple[nn.Module, str, nn.Module]]:
+    """Every module of that kind with the module and the name that hold it."""
+    return [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, kind)
+    ]
+
+
+def _check(model: OmniGen2Transformer2DModel) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, FusedBlock):
+            raise ConfigError("the model is fused already")
+        is_linear = isinstance(module, nn.Linear) or hasattr(module, "in_features")
+        if is_linear and type(module) is not nn.Linear:
             raise ConfigError(
-                f"cannot fuse a {type(linear).__module__}.{type(linear).__name__}; merge or unload adapters, "
-                "and leave quantized models as they are"
+                f"cannot fuse {name}, a {type(module).__module__}.{type(module).__name__}; "
+                "merge or unload adapters first, and leave quantized models as they are"
             )
-    devices = {parameter.device.type for parameter in block.parameters()}
+    devices = {parameter.device.type for parameter in model.parameters()}
     if devices != {"cpu"}:
         raise ConfigError(
             f"fused blocks are for the CPU, but the weights are on {', '.join(sorted(devices))}"
         )
-
-
-class PackedLinear:
-    """A linear layer without bias whose weight is kept in the matrix library's layout."""
-
-    def __init__(self, weight: Tensor) -> None:
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), None)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """x @ weight.T."""
-        return _product(x, self._packed)
-
-    @property
-    def weight(self) -> Tensor:
-        """The plain weight, bit by bit."""
-        return self._packed.to_dense()
-
-
-def _product(x: Tensor, weight: Tensor) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
 
 
 class FusedAttention:
@@ -163,7 +158,7 @@ class FusedBlock(nn.Module):
         self.eps = block.config.norm_eps
         self.attn = FusedAttention(block.attn)
         self.feed_forward = FusedFeedForward(block.feed_forward)
-        self.norm1 = block.norm1
+        self.norm1 = block.norm1  # its linear layer is packed with those outside of blocks
         self.norm2, self.ffn_norm1, self.ffn_norm2 = block.norm2, block.ffn_norm1, block.ffn_norm2
 
     def forward(
@@ -295,12 +290,12 @@ def _attend_blocked(q_HNE: Tensor, k_KSE: Tensor, v_SKE: Tensor, out_NHE: Tensor
     for head, q_NE in enumerate(q_HNE):
         keys_SE, values_ES = keys_KSE[head // group], values_KES[head // group]
         for q_nE, out_nHE in zip(q_NE.chunk(num_blocks), out_NHE.chunk(num_blocks), strict=True):
-            powers_nS = _product(q_nE, keys_SE)
+            powers_nS = product(q_nE, keys_SE)
             if not is_small:
                 powers_nS -= powers_nS.amax(dim=-1, keepdim=True)
             weights_nS = powers_nS.exp2_()
             total_n1 = weights_nS.sum(dim=-1, keepdim=True, dtype=torch.float32)
-            torch.div(_product(weights_nS, values_ES), total_n1, out=out_nHE[:, head])
+            torch.div(product(weights_nS, values_ES), total_n1, out=out_nHE[:, head])
 
 
 def _longest(x: Tensor) -> Tensor:

@@ -256,7 +256,7 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
         if prepared.official:
             t_R = t_R.to(latents[0].dtype)
         layout = prepared.layout(active)
-        activated_Rc = functional.silu(self.time_caption_embed.embed_time(t_R))
+        activated_Rc = functional.silu(self.time_caption_embed.embed_time(t_R, latents[0].dtype))
         pool_SD = self._refined_pool(latents, prepared, layout, activated_Rc)
         layers = _modulated(self.layers, activated_Rc)
         velocities = {}

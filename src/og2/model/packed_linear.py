@@ -1,0 +1,48 @@
+"""A linear layer for inference on a CPU, its weight kept in the matrix library's own layout.
+
+That layout is found once, instead of in every product, and serves any number of tokens. The plain weight
+comes back bit by bit.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class PackedLinear(nn.Module):
+    """Stands in for a linear layer; saves under the same names."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), None)
+        self._bias = None if bias is None else bias.detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x @ weight.T + bias, without gradients."""
+        return torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
+
+    @property
+    def weight(self) -> Tensor:
+        """The plain weight, repacked at every call."""
+        return self._packed.to_dense()
+
+    def plain(self) -> nn.Linear:
+        """The linear layer this one was made from."""
+        weight = self.weight
+        with torch.device("meta"):
+            linear = nn.Linear(weight.shape[1], weight.shape[0], bias=self._bias is not None)
+        linear.weight = nn.Parameter(weight)
+        if self._bias is not None:
+            linear.bias = nn.Parameter(self._bias)
+        return linear
+
+    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:  # noqa: ARG002
+        destination[prefix + "weight"] = self.weight
+        if self._bias is not None:
+            destination[prefix + "bias"] = self._bias
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """x @ weight.T by the same library, for a weight that is used once."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
