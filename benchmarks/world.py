@@ -1,0 +1,142 @@
+"""Rates of the mini-world: pictures drawn and scored per second, beside a plain loop over objects.
+
+    python benchmarks/world.py [--pictures 256] [--json]
+
+Rendering is timed against a renderer without batches that samples every pixel 4 x 4 times, one object
+after another, in numpy: the plainest way to anti-alias. Both draw the same scenes and their difference is
+printed, so that the ratio compares equal pictures. Scoring has no plain twin; its rate is printed for one,
+two and three objects. One thread; rates are per CPU second, the median of several runs, so that other work
+on the machine does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from og2.world import shapes
+from og2.world.palette import lab_to_srgb
+from og2.world.render import render_batch
+from og2.world.scenes import Object, Scene
+from og2.world.score import score_t2i
+from og2.world.spec import requirements, sample_edit, sample_scene
+
+SAMPLES = 4
+
+
+def plain_render(scene: Scene, size: int) -> np.ndarray:
+    """One picture, object by object: the share of each pixel's 4 x 4 points that lie inside; (H, W, 3) uint8."""
+    fine = (np.arange(size * SAMPLES) + 0.5) / (size * SAMPLES)
+    xs, ys = np.meshgrid(fine, fine)
+    picture = np.broadcast_to(np.clip(lab_to_srgb(scene.background_lab), 0, 1), (size, size, 3)).copy()
+    for obj in scene.objects:
+        inside = is_inside(obj, xs, ys).astype(np.float64)
+        share = inside.reshape(size, SAMPLES, size, SAMPLES).mean(axis=(1, 3))[..., None]
+        picture = picture * (1 - share) + np.clip(lab_to_srgb(obj.lab), 0, 1) * share
+    return (picture * 255 + 0.5).astype(np.uint8)
+
+
+def is_inside(obj: Object, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
+    """Whether points lie in an object, by the plain definition of each shape."""
+    dx, dy = (xs - obj.x) / obj.radius, (ys - obj.y) / obj.radius
+    u = dx * math.cos(obj.rotation) + dy * math.sin(obj.rotation)
+    v = dy * math.cos(obj.rotation) - dx * math.sin(obj.rotation)
+    if obj.shape == "circle":
+        return u * u + v * v <= 1
+    if obj.shape == "ring":
+        square = u * u + v * v
+        return (square <= shapes.RING_OUTER**2) & (square >= shapes.RING_INNER**2)
+    if obj.shape == "square":
+        return np.maximum(abs(u), abs(v)) <= shapes.SQUARE_HALF_SIDE
+    if obj.shape == "cross":
+        long, wide = np.maximum(abs(u), abs(v)), np.minimum(abs(u), abs(v))
+        return (long <= shapes.CROSS_HALF_LENGTH) & (wide <= shapes.CROSS_HALF_WIDTH)
+    return _in_polygon(corners(obj.shape), u, v)
+
+
+def corners(shape: str) -> list[tuple[float, float]]:
+    """The corners of a triangle or a star of nominal radius 1, in order."""
+    if shape == "triangle":
+        radius, shift = shapes.TRIANGLE_CIRCUMRADIUS, shapes.TRIANGLE_SHIFT
+        half = radius * math.sqrt(3) / 2
+        return [(0.0, shift - radius), (half, shift + radius / 2), (-half, shift + radius / 2)]
+    radii = [shapes.STAR_OUTER, shapes.STAR_INNER] * 5
+    return [(r * math.sin(k * math.pi / 5), -r * math.cos(k * math.pi / 5)) for k, r in enumerate(radii)]
+
+
+def _in_polygon(outline: list[tuple[float, float]], u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    inside = np.zeros(u.shape, dtype=bool)
+    for (x0, y0), (x1, y1) in zip(outline, outline[1:] + outline[:1], strict=True):
+        if y0 != y1:
+            inside ^= ((y0 > v) != (y1 > v)) & (u < (x1 - x0) * (v - y0) / (y1 - y0) + x0)
+    return inside
+
+
+def rate(work: Callable[[], Any], pictures: int, runs: int) -> float:
+    """Pictures per CPU second, the median of several runs after one to warm up."""
+    work()
+    times = []
+    for _ in range(runs):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return pictures / statistics.median(times)
+
+
+def measure(num_pictures: int, runs: int) -> dict[str, Any]:
+    """Every rate, as JSON-ready data."""
+    rng = np.random.default_rng(0)
+    found: dict[str, Any] = {"threads": torch.get_num_threads(), "pictures": num_pictures}
+    found["scenes_per_s"] = rate(lambda: [sample_scene(rng) for _ in range(num_pictures)], num_pictures, runs)
+    found["edits_per_s"] = rate(lambda: [sample_edit(rng) for _ in range(num_pictures)], num_pictures, runs)
+    scenes = [sample_scene(rng) for _ in range(num_pictures)]
+    few = scenes[:24]
+    for size in (64, 128, 256):
+        drawn = render_batch(few, size).numpy().astype(int)
+        plain = np.stack([plain_render(s, size) for s in few]).astype(int)
+        fast = rate(lambda size=size: render_batch(scenes, size), num_pictures, runs)
+        slow = rate(lambda size=size: [plain_render(s, size) for s in few], len(few), runs)
+        found[f"render_{size}px"] = {
+            "batched_per_s": fast,
+            "plain_loop_per_s": slow,
+            "ratio": fast / slow,
+            "mean_difference": float(abs(drawn - plain).mean()),
+            "pixels_within_16": float((abs(drawn - plain).max(axis=-1) <= 16).mean()),
+        }
+    for size in (64, 128, 256):
+        for count in (1, 2, 3):
+            own = [sample_scene(rng, count) for _ in range(min(num_pictures, 64))]
+            pairs = list(zip(render_batch(own, size).numpy(), map(requirements, own), strict=True))
+            found[f"score_{size}px_{count}_objects_per_s"] = rate(
+                lambda pairs=pairs: [score_t2i(picture, rule) for picture, rule in pairs], len(pairs), runs
+            )
+    return found
+
+
+def main() -> None:
+    """Prints the rates."""
+    parser = argparse.ArgumentParser(description="Rates of the mini-world.")
+    parser.add_argument("--pictures", type=int, default=256)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    found = measure(options.pictures, options.runs)
+    if options.json:
+        print(json.dumps(found, indent=1))
+        return
+    for name, value in found.items():
+        parts = value.items() if isinstance(value, dict) else [("", value)]
+        print(f"{name:32} " + "  ".join(f"{key} {number:.4g}".strip() for key, number in parts))
+
+
+if __name__ == "__main__":
+    main()
