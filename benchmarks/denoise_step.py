@@ -5,7 +5,8 @@
 Floor: matrix FLOPs that the step needs, each thing counted once, divided by the best matrix rate that was
 found in the same run, with prepacked weights, the same threads and the same dtype.
 Plain: `plain_transformer.py`.
-Ours (after `og2.model.fused.fuse`) and plain run in turns of a few steps; times are medians of turns. Both must give the same numbers, else the run fails.
+Ours (after `og2.model.fused.fuse`) and plain run in turns of a few steps; times are medians of turns.
+Both must give the same numbers, else the run fails.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from og2.errors import ConfigError
-from og2.model.blocks import Modulation, OmniGen2TransformerBlock
-from og2.model.elementwise import normed, plus_normed, turned
+from og2.model.blocks import QK_NORM_EPS, Modulation, OmniGen2TransformerBlock
+from og2.model.elementwise import norm_floor, norm_weight, normed, plus_normed, turned
 from og2.model.packed_linear import PackedLinear, product
 from og2.model.packing import Segments
 from og2.model.rope import Rotary
@@ -107,17 +107,21 @@ class FusedAttention:
         self.to_k = PackedLinear(_halved(attention.to_k.weight, self.head_dim))
         self.to_v = PackedLinear(attention.to_v.weight)
         self.to_out = PackedLinear(attention.to_out[0].weight)
-        self.norm_q = _halved(attention.norm_q.weight.detach(), self.head_dim)
-        self.norm_k = _halved(attention.norm_k.weight.detach(), self.head_dim)
-        self.scaled_norm_q = self.norm_q.float() * (self.head_dim**-0.5 * LOG2_E)
+        self.norm_q, self.norm_k = attention.norm_q.weight.detach(), attention.norm_k.weight.detach()
+        self.floor = norm_floor(self.head_dim, QK_NORM_EPS)
+        scale = self.head_dim**-0.5 * LOG2_E
+        self.q_weight = norm_weight(_halved(self.norm_q, self.head_dim)) * scale
+        self.k_weight = norm_weight(_halved(self.norm_k, self.head_dim))
 
     def queries(self, x_ND: Tensor, rotary: Rotary, out_HNE: Tensor) -> None:
         """Rotated queries into `out`, scaled so that scores are logarithms to base 2."""
-        turned(self.to_q(x_ND), self.scaled_norm_q, rotary.cos, rotary.sin, out_HNE)
+        q_NHE = self.to_q(x_ND).unflatten(-1, (-1, self.head_dim))
+        turned(q_NHE, self.q_weight, self.floor, rotary, out_HNE)
 
     def keys_and_values(self, x_SD: Tensor, rotary: Rotary, out_KSE: Tensor, out_SKE: Tensor) -> None:
         """Rotated keys and values into `out`."""
-        turned(self.to_k(x_SD), self.norm_k.float(), rotary.cos, rotary.sin, out_KSE)
+        k_SKE = self.to_k(x_SD).unflatten(-1, (-1, self.head_dim))
+        turned(k_SKE, self.k_weight, self.floor, rotary, out_KSE)
         out_SKE.copy_(self.to_v(x_SD).view_as(out_SKE))
 
     def plain_weights(self) -> Iterator[tuple[str, Tensor]]:
@@ -126,8 +130,8 @@ class FusedAttention:
         yield "attn.to_k.weight", _paired(self.to_k.weight, self.head_dim)
         yield "attn.to_v.weight", self.to_v.weight
         yield "attn.to_out.0.weight", self.to_out.weight
-        yield "attn.norm_q.weight", _paired(self.norm_q, self.head_dim)
-        yield "attn.norm_k.weight", _paired(self.norm_k, self.head_dim)
+        yield "attn.norm_q.weight", self.norm_q
+        yield "attn.norm_k.weight", self.norm_k
 
 
 class FusedFeedForward:
@@ -155,11 +159,14 @@ class FusedBlock(nn.Module):
     def __init__(self, block: OmniGen2TransformerBlock) -> None:
         super().__init__()
         self.config, self.modulated = block.config, block.modulated
-        self.eps = block.config.norm_eps
+        self.floor = norm_floor(block.config.width, block.config.norm_eps)
         self.attn = FusedAttention(block.attn)
         self.feed_forward = FusedFeedForward(block.feed_forward)
         self.norm1 = block.norm1  # its linear layer is packed with those outside of blocks
         self.norm2, self.ffn_norm1, self.ffn_norm2 = block.norm2, block.ffn_norm1, block.ffn_norm2
+        first = block.norm1.norm if block.modulated else block.norm1
+        norms = (first, self.norm2, self.ffn_norm1, self.ffn_norm2)
+        self.norm_weights_4D = torch.stack([norm_weight(norm.weight) for norm in norms])
 
     def forward(
         self,
@@ -204,37 +211,30 @@ class FusedBlock(nn.Module):
         k_KSE = x_SD.new_empty(num_kv_heads, length, head_dim, dtype=torch.float32)
         v_SKE = x_SD.new_empty(length, num_kv_heads, head_dim)
         for rows in _chunks(length):
-            u_SD = normed(x_SD[rows], every.rows(rows).scale_attn, self.eps)
+            u_SD = normed(x_SD[rows], every.rows(rows).scale_attn, self.floor)
             rotary = segments.rotary.rows(rows)
             self.attn.keys_and_values(u_SD, rotary, k_KSE[:, rows], v_SKE[rows])
             if asking_tokens is None:
                 self.attn.queries(u_SD, rotary, q_HNE[:, rows])
         if asking is not None and asking_tokens is not None:
             scale = modulation.per_token(asking.time_rows).scale_attn
-            u_ND = normed(x_SD.index_select(0, asking_tokens), scale, self.eps)
+            u_ND = normed(x_SD.index_select(0, asking_tokens), scale, self.floor)
             self.attn.queries(u_ND, asking.rotary, q_HNE)
         return q_HNE, k_KSE, v_SKE
 
     def _after_attention(self, x_SD: Tensor, attended_SD: Tensor, modulation: Modulation) -> Tensor:
-        x_SD = plus_normed(x_SD, self.attn.to_out(attended_SD), modulation.gate_attn, self.eps)
-        inner_SD = self.feed_forward(normed(x_SD, modulation.scale_mlp, self.eps))
-        return plus_normed(x_SD, inner_SD, modulation.gate_mlp, self.eps)
+        x_SD = plus_normed(x_SD, self.attn.to_out(attended_SD), modulation.gate_attn, self.floor)
+        inner_SD = self.feed_forward(normed(x_SD, modulation.scale_mlp, self.floor))
+        return plus_normed(x_SD, inner_SD, modulation.gate_mlp, self.floor)
 
     def modulation(self, activated_Rc: Tensor | None) -> Modulation:
         """The time's factors with the norm weights multiplied in, float32; without a time only these."""
-        norms = (
-            self.norm1.norm if self.modulated else self.norm1,
-            self.norm2,
-            self.ffn_norm1,
-            self.ffn_norm2,
-        )
-        weights_4D = torch.stack([norm.weight for norm in norms]).float()
         if activated_Rc is None:
-            return Modulation(*weights_4D.split(1))
+            return Modulation(*self.norm_weights_4D.split(1))
         factors_R4D = self.norm1.linear(activated_Rc).float().unflatten(-1, (4, -1))
         factors_R4D[:, 0::2] += 1
         factors_R4D[:, 1::2].tanh_()
-        return Modulation(*(factors_R4D * weights_4D).unbind(1))
+        return Modulation(*(factors_R4D * self.norm_weights_4D).unbind(1))
 
     def plain(self) -> OmniGen2TransformerBlock:
         """The block this one was made from, with the same weights."""
