@@ -22,11 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from og2.errors import ConfigError
-from og2.model.blocks import QK_NORM_EPS, Modulation, OmniGen2TransformerBlock
+from og2.model.blocks import QK_NORM_EPS, Attention, FeedForward, Modulation, OmniGen2TransformerBlock
 from og2.model.elementwise import norm_floor, norm_weight, normed, plus_normed, turned
 from og2.model.packed_linear import PackedLinear, product
 from og2.model.packing import Segments
-from og2.model.rope import Rotary
 from og2.model.transformer import OmniGen2Transformer2DModel
 
 # Below this many keys the stock attention kernel is faster than blocks of matrix products.
@@ -97,38 +96,34 @@ def _check(model: OmniGen2Transformer2DModel) -> None:
 
 
 class FusedAttention:
-    """Packed projections; queries and keys have their rotary pairs in two halves."""
+    """One packed projection to queries, keys and values; rotary pairs of the first two lie in two halves."""
 
-    def __init__(self, attention: nn.Module) -> None:
+    def __init__(self, attention: Attention) -> None:
         self.head_dim = attention.head_dim
-        widths = (attention.to_q.out_features, attention.to_k.out_features)
-        self.heads = (widths[0] // self.head_dim, widths[1] // self.head_dim, self.head_dim)
-        self.to_q = PackedLinear(_halved(attention.to_q.weight, self.head_dim))
-        self.to_k = PackedLinear(_halved(attention.to_k.weight, self.head_dim))
-        self.to_v = PackedLinear(attention.to_v.weight)
+        linears = (attention.to_q, attention.to_k, attention.to_v)
+        self.num_heads, self.num_kv_heads, _ = (x.out_features // self.head_dim for x in linears)
+        q, k, v = (linear.weight.detach() for linear in linears)
+        self.to_qkv = PackedLinear(torch.cat((_halved(q, self.head_dim), _halved(k, self.head_dim), v)))
         self.to_out = PackedLinear(attention.to_out[0].weight)
         self.norm_q, self.norm_k = attention.norm_q.weight.detach(), attention.norm_k.weight.detach()
         self.floor = norm_floor(self.head_dim, QK_NORM_EPS)
         scale = self.head_dim**-0.5 * LOG2_E
-        self.q_weight = norm_weight(_halved(self.norm_q, self.head_dim)) * scale
-        self.k_weight = norm_weight(_halved(self.norm_k, self.head_dim))
+        self.q_weight_E = norm_weight(_halved(self.norm_q, self.head_dim)) * scale
+        self.k_weight_E = norm_weight(_halved(self.norm_k, self.head_dim))
+        weights = [self.q_weight_E] * self.num_heads + [self.k_weight_E] * self.num_kv_heads
+        self.qk_weight_HE = torch.stack(weights)
 
-    def queries(self, x_ND: Tensor, rotary: Rotary, out_HNE: Tensor) -> None:
-        """Rotated queries into `out`, scaled so that scores are logarithms to base 2."""
-        q_NHE = self.to_q(x_ND).unflatten(-1, (-1, self.head_dim))
-        turned(q_NHE, self.q_weight, self.floor, rotary, out_HNE)
-
-    def keys_and_values(self, x_SD: Tensor, rotary: Rotary, out_KSE: Tensor, out_SKE: Tensor) -> None:
-        """Rotated keys and values into `out`."""
-        k_SKE = self.to_k(x_SD).unflatten(-1, (-1, self.head_dim))
-        turned(k_SKE, self.k_weight, self.floor, rotary, out_KSE)
-        out_SKE.copy_(self.to_v(x_SD).view_as(out_SKE))
+    def project(self, x_SD: Tensor) -> Tensor:
+        """Heads (S, H + 2K, E) of queries, keys and values, not normalised and not rotated."""
+        return self.to_qkv(x_SD).unflatten(-1, (-1, self.head_dim))
 
     def plain_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Weights under their published names."""
-        yield "attn.to_q.weight", _paired(self.to_q.weight, self.head_dim)
-        yield "attn.to_k.weight", _paired(self.to_k.weight, self.head_dim)
-        yield "attn.to_v.weight", self.to_v.weight
+        widths = [heads * self.head_dim for heads in (self.num_heads, self.num_kv_heads, self.num_kv_heads)]
+        q, k, v = self.to_qkv.weight.split(widths)
+        yield "attn.to_q.weight", _paired(q, self.head_dim)
+        yield "attn.to_k.weight", _paired(k, self.head_dim)
+        yield "attn.to_v.weight", v.clone()
         yield "attn.to_out.0.weight", self.to_out.weight
         yield "attn.norm_q.weight", self.norm_q
         yield "attn.norm_k.weight", self.norm_k
@@ -137,20 +132,22 @@ class FusedAttention:
 class FusedFeedForward:
     """SwiGLU with packed weights."""
 
-    def __init__(self, feed_forward: nn.Module) -> None:
-        self.linear_1 = PackedLinear(feed_forward.linear_1.weight)
+    def __init__(self, feed_forward: FeedForward) -> None:
+        gate, up = feed_forward.linear_1.weight.detach(), feed_forward.linear_3.weight.detach()
+        self.linear_13 = PackedLinear(torch.cat((gate, up)))
         self.linear_2 = PackedLinear(feed_forward.linear_2.weight)
-        self.linear_3 = PackedLinear(feed_forward.linear_3.weight)
 
     def __call__(self, x_SD: Tensor) -> Tensor:
         """As `FeedForward.forward`."""
-        gate = functional.silu(self.linear_1(x_SD), inplace=True)
-        return self.linear_2(gate.mul_(self.linear_3(x_SD)))
+        gate, up = self.linear_13(x_SD).chunk(2, dim=-1)
+        return self.linear_2(functional.silu(gate).mul_(up))
 
     def plain_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Weights under their published names."""
-        for name in ("linear_1", "linear_2", "linear_3"):
-            yield f"feed_forward.{name}.weight", getattr(self, name).weight
+        gate, up = self.linear_13.weight.chunk(2)
+        yield "feed_forward.linear_1.weight", gate.clone()
+        yield "feed_forward.linear_3.weight", up.clone()
+        yield "feed_forward.linear_2.weight", self.linear_2.weight
 
 
 class FusedBlock(nn.Module):
@@ -204,22 +201,28 @@ class FusedBlock(nn.Module):
         asking: Segments | None,
         asking_tokens: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (H, N, E), keys (K, S, E), values (S, K, E)."""
+        """Queries (H, N, E), scaled to give base-2 logarithms; keys (K, S, E); values (S, K, E)."""
+        attn, length = self.attn, len(x_SD)
+        num_queries = length if asking_tokens is None else len(asking_tokens)
+        q_HNE = x_SD.new_empty(attn.num_heads, num_queries, attn.head_dim)
+        k_KSE = x_SD.new_empty(attn.num_kv_heads, length, attn.head_dim, dtype=torch.float32)
+        v_SKE = x_SD.new_empty(length, attn.num_kv_heads, attn.head_dim)
+        plain_q_SHE = x_SD.new_empty(
+            length if asking_tokens is not None else 0, attn.num_heads, attn.head_dim
+        )
         every = modulation.per_token(segments.time_rows)
-        (num_heads, num_kv_heads, head_dim), length = self.attn.heads, len(x_SD)
-        q_HNE = x_SD.new_empty(num_heads, length if asking_tokens is None else len(asking_tokens), head_dim)
-        k_KSE = x_SD.new_empty(num_kv_heads, length, head_dim, dtype=torch.float32)
-        v_SKE = x_SD.new_empty(length, num_kv_heads, head_dim)
         for rows in _chunks(length):
-            u_SD = normed(x_SD[rows], every.rows(rows).scale_attn, self.floor)
+            heads = attn.project(normed(x_SD[rows], every.rows(rows).scale_attn, self.floor))
+            q_and_k, v_SKE[rows] = heads[:, : -attn.num_kv_heads], heads[:, -attn.num_kv_heads :]
             rotary = segments.rotary.rows(rows)
-            self.attn.keys_and_values(u_SD, rotary, k_KSE[:, rows], v_SKE[rows])
             if asking_tokens is None:
-                self.attn.queries(u_SD, rotary, q_HNE[:, rows])
+                turned(q_and_k, attn.qk_weight_HE, attn.floor, rotary, (q_HNE[:, rows], k_KSE[:, rows]))
+            else:
+                plain_q_SHE[rows] = q_and_k[:, : attn.num_heads]
+                turned(q_and_k[:, attn.num_heads :], attn.k_weight_E, attn.floor, rotary, (k_KSE[:, rows],))
         if asking is not None and asking_tokens is not None:
-            scale = modulation.per_token(asking.time_rows).scale_attn
-            u_ND = normed(x_SD.index_select(0, asking_tokens), scale, self.floor)
-            self.attn.queries(u_ND, asking.rotary, q_HNE)
+            asked_NHE = plain_q_SHE.index_select(0, asking_tokens)
+            turned(asked_NHE, attn.q_weight_E, attn.floor, asking.rotary, (q_HNE,))
         return q_HNE, k_KSE, v_SKE
 
     def _after_attention(self, x_SD: Tensor, attended_SD: Tensor, modulation: Modulation) -> Tensor:
