@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from og2.conditioning.processor import make_image_processor
 from og2.conditioning.templates import SYSTEM, Turn, render_chat, render_prompt
 from og2.conditioning.vlm import (
     Answer,
@@ -265,6 +266,24 @@ def test_published_picture_settings_are_read_and_a_written_processor_reads_back(
     assert tokenize(again, render_chat("Hi <|img|>!", 1)) == tokenize(
         mini_processor, render_chat("Hi <|img|>!", 1)
     )
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"min_pixels": 1024, "max_pixels": 8192},
+        {"min_pixels": 1024, "max_pixels": 8192, "size": {"min_pixels": 1, "max_pixels": 2}},
+        {"size": {"shortest_edge": 1024, "longest_edge": 8192}, "min_pixels": None},
+        {"size": {"min_pixels": 1024, "max_pixels": 8192}},
+    ],
+)
+def test_pixel_limits_are_understood_in_every_form_they_were_written_in(limits):
+    made = make_image_processor(
+        {"patch_size": 8, "image_processor_type": "Qwen2_5_VLImageProcessor", **limits}
+    )
+    assert (made.size["shortest_edge"], made.size["longest_edge"]) == (1024, 8192)
+    grid = made(images=[Image.new("RGB", (200, 200))], return_tensors="pt")["image_grid_thw"][0]
+    assert grid.tolist() == [1, 10, 10]
 
 
 def test_a_tokenizer_in_its_older_two_files_is_read_too(tmp_path, processor):

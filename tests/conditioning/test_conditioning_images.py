@@ -168,6 +168,7 @@ def test_a_zero_sized_picture_is_refused():
     assert "no pixels" in refused(Image.new("RGB", (0, 4)))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the library's own remarks on broken tags
 @settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"]),

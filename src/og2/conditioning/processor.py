@@ -69,9 +69,19 @@ def load_processor(folder: str | os.PathLike[str]) -> Processor:
 
 
 def make_image_processor(options: dict[str, Any]) -> Any:
-    """The library's Qwen2-VL picture processor, the variant that works on Pillow and NumPy alone."""
+    """The library's Qwen2-VL picture processor, the variant that works on Pillow and NumPy alone.
+
+    `options` are those of a preprocessor_config.json; pixel limits are understood in every form that versions
+    of the library have written them in.
+    """
     kind = getattr(transformers, "Qwen2VLImageProcessorPil", None) or transformers.Qwen2VLImageProcessor
-    return kind(**{name: options[name] for name in _IMAGE_OPTIONS if name in options})
+    known = {name: options[name] for name in _IMAGE_OPTIONS if options.get(name) is not None}
+    limits = known.pop("size", {})
+    for edge, pixels in (("shortest_edge", "min_pixels"), ("longest_edge", "max_pixels")):
+        limit = known.get(pixels, limits.get(edge, limits.get(pixels)))
+        if limit is not None:
+            known[pixels] = limit
+    return kind(**known)
 
 
 def _image_options(folder: Path) -> dict[str, Any]:

@@ -199,15 +199,13 @@ def _write(components: Components, folder: Path, processor: Saveable | None, sha
 
 
 def _put_in_place(fresh: Path, folder: Path, aside: Path) -> None:
-    had_old = folder.exists()
-    if had_old:
+    if folder.exists():
         folder.rename(aside)
     try:
         fresh.rename(folder)
-    except OSError:
-        if had_old:
+    finally:
+        if aside.exists() and not folder.exists():
             aside.rename(folder)
-        raise
 
 
 def _load_network(kind: type[_Network], folder: Path, dtype: torch.dtype | None) -> _Network:
