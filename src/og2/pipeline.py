@@ -43,7 +43,7 @@ from og2.model.fused import fuse as fuse_blocks
 from og2.model.transformer import OmniGen2Transformer2DModel
 from og2.placement import PlacedPipeline, can_fuse, is_fused
 from og2.presets import PROFILE_FILE, profile_json, scheduler_json
-from og2.request import Plan, Profile, Provenance, Request, Result, picture_hash, plan, read_profile, resolve
+from og2.request import Plan, Profile, Provenance, Request, Result, picture_hash, plan, read_profile
 
 __all__ = ["OmniGen2Pipeline", "Progress", "Settings"]
 
@@ -230,25 +230,21 @@ class OmniGen2Pipeline(PlacedPipeline):
         settings, options = settings_of(self, options.pop("output_type", "pil"), options)
         loaded = [images.load_image(source) for source in input_images]
         pictures = [picture for picture, _ in loaded]
-        request = resolve(
-            Request.from_options(
-                {"prompt": prompt, "input_images": list(input_images), "conditioning": "chat", **options}
-            ),
-            self.profile,
-        )
+        asked = {"prompt": prompt, "conditioning": "chat", **options}
+        Request.from_options(asked)  # refuses bad options before the model speaks
         clock = Clock()
         with clock("answer_s"):
             said = vlm.answer(
                 self.mllm, self.processor, prompt, pictures, max_new_tokens, sampling, on_token, history
             )
+        if said.wants_image:
+            request = Request.from_options({**asked, "input_images": list(input_images)})
+            drawn = self.run_all([request], settings=settings)[0]
+            return replace(drawn, timings={**drawn.timings, **clock.finish()}, text=said.text)
         notes = tuple(note for _, changes in loaded for note in changes)
         if not said.is_complete:
             notes = (*notes, f"the answer was cut at max_new_tokens={max_new_tokens}")
-        if not said.wants_image:
-            return Result([], notes=notes, timings=clock.finish(), text=said.text)
-        drawn = self.run_all([request], settings=settings)[0]
-        timings = {**clock.finish(), **drawn.timings}
-        return replace(drawn, notes=(*notes, *drawn.notes), timings=timings, text=said.text)
+        return Result([], notes=notes, timings=clock.finish(), text=said.text)
 
     def describe(self, image: Any, question: str = DESCRIBE, max_new_tokens: int = 256) -> str:
         """What the model says about a picture, or a list of pictures; likeliest words, nothing is drawn."""
