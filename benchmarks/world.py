@@ -33,7 +33,7 @@ SAMPLES = 4
 
 
 def plain_render(scene: Scene, size: int) -> np.ndarray:
-    """One picture, object by object: the share of each pixel's 4 x 4 points that lie inside; (H, W, 3) uint8."""
+    """One picture (H, W, 3) uint8, object by object: the share of 4 x 4 points of each pixel inside it."""
     fine = (np.arange(size * SAMPLES) + 0.5) / (size * SAMPLES)
     xs, ys = np.meshgrid(fine, fine)
     picture = np.broadcast_to(np.clip(lab_to_srgb(scene.background_lab), 0, 1), (size, size, 3)).copy()

@@ -43,6 +43,7 @@ _MAX_COLOR_DISTANCE = 24.0
 _MIN_COLOR_MARGIN = 7.0
 _FAINT = (4.0, 0.5)  # allowed distance from a prototype: this many dE plus this share of the contrast
 _MAX_SPREAD = 11.0
+_MAX_TREND = 17.0
 _MIN_FILL = 0.90
 _RING_HOLE = (0.10, 0.62)  # area of the hole over the area of the disc
 
@@ -135,7 +136,11 @@ def _box(mask: BoolArray) -> tuple[float, float, float, float]:
 
 
 def _core_color(view: View, part: BoolArray) -> tuple[FloatArray, float]:
-    """Median colour of the inside of a part, and how far its tenth-largest share lies from it (dE)."""
+    """Median colour of the inside of a part, and how much it is not one colour (dE).
+
+    The latter is the distance of its tenth-largest share from the median, or how far the colour runs from one
+    side to the other (scaled to the same limit), whichever is more.
+    """
     core = erode(part, 1.0)
     if core.sum() < 0.25 * part.sum():
         core = part & (view.delta >= np.quantile(view.delta[part], 0.6))
@@ -144,7 +149,16 @@ def _core_color(view: View, part: BoolArray) -> tuple[FloatArray, float]:
     inner = erode(part, 2.0)
     inner = inner if inner.sum() >= 12 else core
     spread = float(np.quantile(distance(even[inner], lab), 0.9))
-    return lab, spread
+    return lab, max(spread, _trend(view.lab, inner) * _MAX_SPREAD / _MAX_TREND)
+
+
+def _trend(lab: FloatArray, inner: BoolArray) -> float:
+    """How far a straight run of colour takes it from one end of the mask to the other (dE)."""
+    ys, xs = np.nonzero(inner)
+    place = np.stack([xs - xs.mean(), ys - ys.mean()], axis=1)
+    colors = lab[inner] - lab[inner].mean(axis=0)
+    slope = np.linalg.solve(place.T @ place + 1e-3 * np.eye(2), place.T @ colors)
+    return 2.0 * float(np.quantile(distance(place @ slope, np.zeros(3)), 0.98))
 
 
 def _coverage(view: View, part: BoolArray, lab: FloatArray) -> FloatArray:
