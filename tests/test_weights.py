@@ -504,8 +504,9 @@ def test_a_copy_has_the_same_fingerprint_and_a_changed_tensor_another(folder):
     assert weights.fingerprint(folder) != weights.fingerprint(CHECKPOINT)
 
 
-def test_a_changed_config_has_another_fingerprint_and_a_readme_does_not_count(folder):
+def test_a_changed_config_has_another_fingerprint_and_words_and_presets_do_not_count(folder):
     (folder / "README.md").write_text("words")
+    (folder / "og2.json").write_text("{}")
     assert weights.fingerprint(folder) == weights.fingerprint(CHECKPOINT)
     config = folder / "transformer" / "config.json"
     config.write_text(config.read_text().replace("1000.0", "999.0"))

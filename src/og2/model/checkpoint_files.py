@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 
 from og2.errors import CheckpointError
 
+PROFILE = "og2.json"
+"""A model's own native size and preset values, where it has any: og2's addition to the layout."""
 INDEX_SUFFIX = ".safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _MAX_HEADER_BYTES = 100_000_000
@@ -132,14 +134,15 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 def fingerprint(*roots: Path) -> str:
     """Ten hexadecimal digits that name these weights: the same for a copy, another for other weights.
 
-    From names, sizes and headers of all files below the roots, the first bytes of every tensor, and small
-    files whole; of an 8 GB model some hundred kilobytes are read. Remembered until a file changes.
+    From names, sizes and headers of all files below the roots but the presets, the first bytes of every
+    tensor, and small files whole; of an 8 GB model some hundred kilobytes are read. Remembered until a file
+    changes.
     """
     files = [
         (str(path.relative_to(root)) if path != root else path.name, path)
         for root in roots
         for path in ([root] if root.is_file() else sorted(root.rglob("*")))
-        if path.is_file() and path.suffix in (".json", ".txt", ".safetensors")
+        if path.is_file() and path.suffix in (".json", ".txt", ".safetensors") and path.name != PROFILE
     ]
     states = tuple((name, str(path), path.stat().st_size, path.stat().st_mtime_ns) for name, path in files)
     return _fingerprint(states)

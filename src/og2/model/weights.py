@@ -21,10 +21,11 @@ from accelerate import init_empty_weights
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from safetensors import SafetensorError
 from torch import nn
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
 from og2.errors import CheckpointError, ConfigError
 from og2.model.checkpoint_files import (
+    PROFILE,
     find_weights,
     fingerprint,
     missing,
@@ -69,9 +70,6 @@ PUBLISHED_TRANSFORMER: dict[str, Any] = {
     "timestep_scale": 1000.0,
 }
 """Configuration of the published transformer, for single files, which carry none."""
-
-PROFILE = "og2.json"
-"""A model's own native size and preset values, where it has any: og2's addition to the layout."""
 
 _MODEL_INDEX = {
     "_class_name": "OmniGen2Pipeline",
