@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from og2.errors import RequestError
 from og2.evals.certify import certify, format_certificate
 from og2.evals.intervals import mean_of, share_of, wilson
 from og2.evals.items import ask_items, draw_items, edit_items, route_items
@@ -123,6 +124,12 @@ def test_the_sheet_shows_failures_first_and_never_overwrites(report, tmp_path):
     assert Image.open(path).size[0] > 1000
     with pytest.raises(FileExistsError, match="already"):
         write_sheet(report, path)
+
+
+@pytest.mark.parametrize("limit", [0, -3])
+def test_a_limit_that_leaves_nothing_is_refused(limit):
+    with pytest.raises(RequestError, match="1 or more"):
+        evaluate(Oracle(1, 0), Options(limit=limit))
 
 
 def test_items_are_the_same_for_one_seed_and_differ_between_seeds():

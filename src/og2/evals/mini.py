@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from og2.errors import RequestError
 from og2.evals.intervals import Share, mean_of, share_of
 from og2.evals.items import DrawItem, ask_items, draw_items, edit_items, route_items
 from og2.evals.near_miss import Picture
@@ -56,8 +57,11 @@ def evaluate(pipe: Any, options: Options | None = None) -> Report:
     """The scores of a pipeline on the mini benchmark, each with its number of items and 95 % interval.
 
     pipe: an OmniGen2Pipeline, or anything that answers its call, `chat`, `describe` and `vae`.
+    Raises: RequestError for a limit below 1.
     """
     options = options or Options()
+    if options.limit is not None and options.limit < 1:
+        raise RequestError(f"limit={options.limit} leaves nothing to score; use 1 or more")
     size = options.size or int(pipe.profile.native_size)
     settings = {"seed": options.seed, "limit": options.limit, "size": size}
     settings |= {"model": pipe.profile.name, "draw": options.draw, "edit": options.edit}
@@ -84,18 +88,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--steps", type=int, default=None, help="steps per picture; default the model's preset"
     )
     parser.add_argument(
+        "--pack",
+        choices=("picture", "batch"),
+        default="picture",
+        help="batch is faster where networks are wide",
+    )
+    parser.add_argument(
         "--sheet", type=Path, default=None, help="write the pictures to this PNG, the worst first"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(arguments)
+    if given.sheet is not None and given.sheet.exists():
+        parser.error(f"--sheet {given.sheet} is there already; choose another name")
     from og2 import OmniGen2Pipeline
 
     pipe = OmniGen2Pipeline.from_pretrained(given.model)
     pipe.set_progress_bar_config(disable=True)
-    steps = {"num_inference_steps": given.steps} if given.steps else {}
+    how: dict[str, Any] = {"pack": given.pack}
+    how |= {"num_inference_steps": given.steps} if given.steps else {}
     on_item = None if given.json else _show_progress
     limit, tasks = given.limit or None, tuple(given.tasks)
-    report = evaluate(pipe, Options(limit, given.seed, tasks=tasks, draw=steps, edit=steps, on_item=on_item))
+    report = evaluate(pipe, Options(limit, given.seed, tasks=tasks, draw=how, edit=how, on_item=on_item))
     if given.sheet is not None:
         write_sheet(report, given.sheet)
     sys.stdout.write((json.dumps(report.to_dict(), indent=1) if given.json else format_report(report)) + "\n")
