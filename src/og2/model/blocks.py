@@ -141,7 +141,7 @@ class OmniGen2TransformerBlock(nn.Module):
         self.attn = Attention(width, config.num_heads, config.num_kv_heads)
         self.feed_forward = FeedForward(width, config.inner_width)
         if modulated:
-            self.norm1: nn.Module = ModulatedNorm(width, config.conditioning_width, eps)
+            self.norm1: ModulatedNorm | nn.RMSNorm = ModulatedNorm(width, config.conditioning_width, eps)
         else:
             self.norm1 = nn.RMSNorm(width, eps=eps)
         self.norm2 = nn.RMSNorm(width, eps=eps)
@@ -174,6 +174,7 @@ class OmniGen2TransformerBlock(nn.Module):
 
     def modulation(self, activated_Rc: Tensor) -> Modulation:
         """What each row of silu(time embedding) (R, c) says to this block."""
+        assert isinstance(self.norm1, ModulatedNorm)
         scale_attn, gate_attn, scale_mlp, gate_mlp = self.norm1.linear(activated_Rc).chunk(4, dim=-1)
         return Modulation(1 + scale_attn, gate_attn.tanh(), 1 + scale_mlp, gate_mlp.tanh())
 
@@ -223,6 +224,13 @@ class TimeCaptionEmbedding(nn.Module):
     def embed_time(self, t_R: Tensor, dtype: torch.dtype) -> Tensor:
         """Time embedding (R, c) in that dtype; t (R,) in [0, 1], 0 = noise."""
         return self.timestep_embedder(time_sinusoid(t_R, self.timestep_scale).to(dtype))
+
+    @property
+    def text_projection(self) -> nn.Linear:
+        """The linear layer that brings text features to the width of the model."""
+        projection = self.caption_embedder[1]
+        assert isinstance(projection, nn.Linear)
+        return projection
 
     def embed_text(self, features: Tensor) -> Tensor:
         """Shapes: (T, text_feat_dim) -> (T, D)."""

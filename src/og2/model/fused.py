@@ -16,13 +16,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from og2.errors import ConfigError
-from og2.model.blocks import QK_NORM_EPS, Attention, FeedForward, Modulation, OmniGen2TransformerBlock
+from og2.model.blocks import (
+    QK_NORM_EPS,
+    Attention,
+    FeedForward,
+    ModulatedNorm,
+    Modulation,
+    OmniGen2TransformerBlock,
+)
 from og2.model.elementwise import norm_floor, norm_weight, normed, plus_normed, turned
 from og2.model.packed_linear import PackedLinear, product
 from og2.model.packing import Segments
@@ -37,6 +45,7 @@ BLOCK_BYTES = 1 << 20
 # Scores up to here cannot overflow when they become powers of two and are added up.
 MAX_POWER = 100.0
 LOG2_E = 1 / math.log(2)
+Kind = TypeVar("Kind", bound=nn.Module)
 
 
 def fuse(model: OmniGen2Transformer2DModel) -> OmniGen2Transformer2DModel:
@@ -46,7 +55,9 @@ def fuse(model: OmniGen2Transformer2DModel) -> OmniGen2Transformer2DModel:
     """
     _check(model)
     for blocks, index in _places(model):
-        blocks[index] = FusedBlock(blocks[index])
+        block = blocks[index]
+        assert isinstance(block, OmniGen2TransformerBlock)
+        blocks[index] = FusedBlock(block)
     for parent, name, linear in _children(model, nn.Linear):
         setattr(parent, name, PackedLinear(linear.weight, linear.bias))
     return model
@@ -55,8 +66,9 @@ def fuse(model: OmniGen2Transformer2DModel) -> OmniGen2Transformer2DModel:
 def unfuse(model: OmniGen2Transformer2DModel) -> OmniGen2Transformer2DModel:
     """The plain model again, changed in place; its weights are as before, bit by bit."""
     for blocks, index in _places(model):
-        if isinstance(blocks[index], FusedBlock):
-            blocks[index] = blocks[index].plain()
+        block = blocks[index]
+        if isinstance(block, FusedBlock):
+            blocks[index] = block.plain()
     for parent, name, packed in _children(model, PackedLinear):
         setattr(parent, name, packed.plain())
     return model
@@ -68,7 +80,7 @@ def _places(model: OmniGen2Transformer2DModel) -> Iterator[tuple[nn.ModuleList, 
             yield blocks, index
 
 
-def _children(model: nn.Module, kind: type[nn.Module]) -> list[tuple[nn.Module, str, nn.Module]]:
+def _children(model: nn.Module, kind: type[Kind]) -> list[tuple[nn.Module, str, Kind]]:
     """Every module of that kind with the module and the name that hold it."""
     return [
         (parent, name, child)
@@ -104,7 +116,7 @@ class FusedAttention:
         self.num_heads, self.num_kv_heads, _ = (x.out_features // self.head_dim for x in linears)
         q, k, v = (linear.weight.detach() for linear in linears)
         self.to_qkv = PackedLinear(torch.cat((_halved(q, self.head_dim), _halved(k, self.head_dim), v)))
-        self.to_out = PackedLinear(attention.to_out[0].weight)
+        self.to_out = PackedLinear(cast(nn.Linear, attention.to_out[0]).weight)
         self.norm_q, self.norm_k = attention.norm_q.weight.detach(), attention.norm_k.weight.detach()
         self.floor = norm_floor(self.head_dim, QK_NORM_EPS)
         scale = self.head_dim**-0.5 * LOG2_E
@@ -161,7 +173,7 @@ class FusedBlock(nn.Module):
         self.feed_forward = FusedFeedForward(block.feed_forward)
         self.norm1 = block.norm1  # its linear layer is packed with those outside of blocks
         self.norm2, self.ffn_norm1, self.ffn_norm2 = block.norm2, block.ffn_norm1, block.ffn_norm2
-        first = block.norm1.norm if block.modulated else block.norm1
+        first = block.norm1.norm if isinstance(block.norm1, ModulatedNorm) else block.norm1
         norms = (first, self.norm2, self.ffn_norm1, self.ffn_norm2)
         self.norm_weights_4D = torch.stack([norm_weight(norm.weight) for norm in norms])
 
@@ -234,6 +246,7 @@ class FusedBlock(nn.Module):
         """The time's factors with the norm weights multiplied in, float32; without a time only these."""
         if activated_Rc is None:
             return Modulation(*self.norm_weights_4D.split(1))
+        assert isinstance(self.norm1, ModulatedNorm)
         factors_R4D = self.norm1.linear(activated_Rc).float().unflatten(-1, (4, -1))
         factors_R4D[:, 0::2] += 1
         factors_R4D[:, 1::2].tanh_()

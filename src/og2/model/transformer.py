@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.loaders import PeftAdapterMixin
+from diffusers.loaders.peft import PeftAdapterMixin
 from diffusers.models.cache_utils import CacheMixin
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin
@@ -30,6 +30,7 @@ from og2.errors import ConfigError, RequestError
 from og2.model.blocks import (
     MAX_CONDITIONING_WIDTH,
     BlockConfig,
+    ModulatedNorm,
     Modulation,
     OmniGen2TransformerBlock,
     OutputHead,
@@ -142,6 +143,8 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
         self.norm_out = OutputHead(
             hidden_size, conditioning_width, patch_width * (out_channels or in_channels)
         )
+        self.patch_size, self.in_channels, self.text_feat_dim = patch_size, in_channels, text_feat_dim
+        self.axes_dim = (axes_dim_rope[0], axes_dim_rope[1], axes_dim_rope[2])
         self.gradient_checkpointing = False
         self.initialize_weights()
 
@@ -156,10 +159,12 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
         time_mlp = self.time_caption_embed.timestep_embedder
         nn.init.normal_(time_mlp.linear_1.weight, std=0.02)
         nn.init.normal_(time_mlp.linear_2.weight, std=0.02)
-        nn.init.trunc_normal_(self.time_caption_embed.caption_embedder[1].weight, std=0.02)
-        modulated = [*self.noise_refiner, *self.ref_image_refiner, *self.layers]
-        for linear in [*(b.norm1.linear for b in modulated), self.norm_out.linear_1, self.norm_out.linear_2]:
-            nn.init.zeros_(linear.weight)
+        nn.init.trunc_normal_(self.time_caption_embed.text_projection.weight, std=0.02)
+        for module in self.modules():
+            if isinstance(module, ModulatedNorm):
+                nn.init.zeros_(module.linear.weight)
+        nn.init.zeros_(self.norm_out.linear_1.weight)
+        nn.init.zeros_(self.norm_out.linear_2.weight)
 
     def forward(
         self,
@@ -186,7 +191,7 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
             Sequence(i, tuple(range(starts[i], starts[i] + len(references[i]))), i)
             for i in range(len(latents))
         ]
-        prepared = self.prepare(texts, flat, [tuple(x.shape[-2:]) for x in latents], sequences)
+        prepared = self.prepare(texts, flat, [(x.shape[-2], x.shape[-1]) for x in latents], sequences)
         velocities = self.velocity(latents, torch.as_tensor(timestep), prepared)
         sample = torch.stack(velocities) if isinstance(hidden_states, Tensor) else velocities
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
@@ -213,8 +218,8 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
         """
         if numerics not in ("native", "official"):
             raise RequestError(f"numerics={numerics!r} is unknown; use 'native' or 'official'")
-        check_text(texts, self.config.text_feat_dim)
-        check_latents("reference picture", references, self.config.in_channels, self.config.patch_size)
+        check_text(texts, self.text_feat_dim)
+        check_latents("reference picture", references, self.in_channels, self.patch_size)
         official = numerics == "official"
         parts = Parts(
             text_lengths=tuple(len(text) for text in texts),
@@ -223,8 +228,8 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
         )
         check_sequences(parts, tuple(sequences))
         options = LayoutOptions(
-            patch_size=self.config.patch_size,
-            axes_dim=tuple(self.config.axes_dim_rope),
+            patch_size=self.patch_size,
+            axes_dim=self.axes_dim,
             sharing=Sharing(between_sequences=not official, between_targets=one_time and not official),
             together=together,
             rotary_dtype=torch.float64 if official else torch.float32,
@@ -251,7 +256,7 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
         Raises: RequestError.
         """
         sizes = prepared.parts.target_sizes
-        check_latents("latents", latents, self.config.in_channels, self.config.patch_size, sizes)
+        check_latents("latents", latents, self.in_channels, self.patch_size, sizes)
         t_R = check_times(t, len(sizes), prepared.options.sharing.between_targets).to(latents[0].device)
         if prepared.official:
             t_R = t_R.to(latents[0].dtype)
@@ -265,7 +270,7 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
             patches = self.norm_out(x_ND, activated_Rc, joint.targets.time_rows)
             for index, part in zip(joint.sequences, patches.split(joint.targets.lengths), strict=True):
                 size = sizes[prepared.sequences[index].target]
-                velocities[index] = unpatchify(part, size, self.config.patch_size)
+                velocities[index] = unpatchify(part, size, self.patch_size)
         return [velocities[index] for joint in layout.joints for index in joint.sequences]
 
     def _refined_texts(self, texts: list[Tensor], options: LayoutOptions) -> Tensor:
@@ -294,7 +299,7 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
             for block, modulation in _modulated(self.ref_image_refiner, activated_Rc):
                 x_SD = self._run(block, x_SD, layout.reference_segments, modulation)
             pool.append(x_SD)
-        patches = [patchify(latents[target.picture], self.config.patch_size) for target in layout.targets]
+        patches = [patchify(latents[target.picture], self.patch_size) for target in layout.targets]
         x_ND = self.x_embedder(torch.cat(patches))
         for block, modulation in _modulated(self.noise_refiner, activated_Rc):
             x_ND = self._run(block, x_ND, layout.target_segments, modulation)
@@ -312,6 +317,7 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
 
     def _run(self, block: nn.Module, *arguments: Any) -> Tensor:
         if torch.is_grad_enabled() and self.gradient_checkpointing:
+            assert self._gradient_checkpointing_func is not None
             return self._gradient_checkpointing_func(block, *arguments)
         return block(*arguments)
 
@@ -320,7 +326,7 @@ def _blocks(count: int, config: BlockConfig, modulated: bool) -> nn.ModuleList:
     return nn.ModuleList([OmniGen2TransformerBlock(config, modulated) for _ in range(count)])
 
 
-def _modulated(blocks: Iterable[nn.Module], activated_Rc: Tensor) -> list[tuple[nn.Module, Modulation]]:
+def _modulated(blocks: Iterable[Any], activated_Rc: Tensor) -> list[tuple[nn.Module, Modulation]]:
     """Each block with what this step's time says to it."""
     return [(block, block.modulation(activated_Rc)) for block in blocks]
 
