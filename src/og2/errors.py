@@ -24,5 +24,5 @@ class ConfigError(Og2Error, ValueError):
     """A recipe or option that is unknown, misspelt or out of range."""
 
 
-class Cancelled(Og2Error):
+class Cancelled(Og2Error):  # noqa: N818  a stop asked for, not a fault
     """A run that its callback asked to stop."""

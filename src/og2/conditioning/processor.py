@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
-
-import transformers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from og2.errors import CheckpointError
 
@@ -30,9 +28,10 @@ _IMAGE_OPTIONS = (
 
 @dataclass(frozen=True)
 class Processor:
-    """What turns words and pictures into the language model's inputs."""
+    """What turns words and pictures into the language model's inputs: objects of the library, whose classes
+    differ between its versions."""
 
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: Any
     image_processor: Any
 
     def token_id(self, token: str) -> int | None:
@@ -60,7 +59,7 @@ def load_processor(folder: str | os.PathLike[str]) -> Processor:
         held = ", ".join(sorted(p.name for p in folder.iterdir())) if folder.is_dir() else "no such folder"
         raise CheckpointError(f"{folder} has no tokenizer.json nor vocab.json; it holds: {held}")
     has_fast = (folder / "tokenizer.json").is_file()
-    kind = PreTrainedTokenizerFast if has_fast else AutoTokenizer
+    kind = _library_class("PreTrainedTokenizerFast" if has_fast else "AutoTokenizer")
     try:
         tokenizer = kind.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -74,7 +73,7 @@ def make_image_processor(options: dict[str, Any]) -> Any:
     `options` are those of a preprocessor_config.json; pixel limits are understood in every form that versions
     of the library have written them in.
     """
-    kind = getattr(transformers, "Qwen2VLImageProcessorPil", None) or transformers.Qwen2VLImageProcessor
+    kind = _library_class("Qwen2VLImageProcessorPil", "Qwen2VLImageProcessor")
     known = {name: options[name] for name in _IMAGE_OPTIONS if options.get(name) is not None}
     limits = known.pop("size", {})
     for edge, pixels in (("shortest_edge", "min_pixels"), ("longest_edge", "max_pixels")):
@@ -98,3 +97,9 @@ def _read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{path} is not valid JSON: {error}") from error
+
+
+def _library_class(*names: str) -> Any:
+    """The first of these classes that this version of transformers has; where they live differs."""
+    library = import_module("transformers")
+    return next(found for name in names if (found := getattr(library, name, None)) is not None)

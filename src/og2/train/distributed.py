@@ -1,8 +1,9 @@
 """Several processes training one model: each has its own share of a step's samples, gradients are averaged.
 
-Started by `torchrun --nproc-per-node N -m og2.train.run RECIPE`. Every rank holds the whole model and the same
-optimizer state; the random numbers of a step depend on the rank, so a rank's samples are its own. One process
-per core beats threads on a busy CPU: ranks wait for each other once a step, threads at every operation.
+Started by `torchrun --nproc-per-node N -m og2.train.run RECIPE`. Every rank holds the whole model and the
+same optimizer state; the random numbers of a step depend on the rank, so a rank's samples are its own. One
+process per core beats threads on a busy CPU: ranks wait for each other once a step, threads at every
+operation.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
-from transformers import Qwen2_5_VLForConditionalGeneration
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
 from og2.conditioning.processor import load_processor
 from og2.errors import ConfigError
