@@ -290,9 +290,14 @@ def test_a_disk_without_room_is_seen_before_anything_is_drawn(
     assert pictures(tmp_path) == []
 
 
+RUN_AS_MODULE = "import runpy; runpy.run_module('og2', run_name='__main__', alter_sys=True)"
+
+
 def start(arguments: list[str]) -> subprocess.Popen[str]:
+    """The command in a process of its own, with Ctrl-C as in a terminal, even where the tests run without one."""
+    listening = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {RUN_AS_MODULE}"
     return subprocess.Popen(
-        [sys.executable, "-m", "og2", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", listening, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
