@@ -139,6 +139,23 @@ def test_flags_override_the_config_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "flag"),
+    [
+        ("prompt: a", {"text": "b"}),
+        ("align_res: true", {"no_align_res": True}),
+        ("preset: t2i", {"params_from": "a.png"}),
+        ("group_offload: true", {"model_cpu_offload": True}),
+    ],
+)
+def test_a_flag_overrides_its_opposite_in_the_config_file(
+    text: str, flag: dict[str, object], tmp_path: Path
+) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    assert settings.gather({"config": str(path), **flag}) == flag
+
+
+@pytest.mark.parametrize(
     ("text", "part"),
     [
         ("sede: 3", "did you mean 'seed'"),

@@ -16,6 +16,7 @@ from og2.config import nearest, read_yaml
 from og2.errors import ConfigError, ImageError
 
 OFFLOAD_FLAGS = ("model_cpu_offload", "sequential_cpu_offload", "group_offload")
+_ONE_OF = (("text", "prompt"), ("align_res", "no_align_res"), ("preset", "params_from"), OFFLOAD_FLAGS)
 _NOT_IN_CONFIG = ("config", "params_from", "dry_run", "json", "quiet")
 
 
@@ -24,8 +25,11 @@ def gather(given: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises: ConfigError, naming the two flags or the nearest right key.
     """
-    settings = {**_from_config(given["config"]), **given} if "config" in given else dict(given)
-    settings.pop("config", None)
+    settings = dict(given)
+    if "config" in settings:
+        file = _from_config(settings.pop("config"))
+        overridden = {name for names in _ONE_OF for name in names if set(names) & set(given)}
+        settings = {**{name: value for name, value in file.items() if name not in overridden}, **settings}
     if settings.get("align_res") and settings.get("no_align_res"):
         raise ConfigError("--align-res and --no-align-res contradict each other; give one of them")
     offloads = [name for name in OFFLOAD_FLAGS if settings.get(name)]
