@@ -45,9 +45,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.setup: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Setting up $(VENV): torch and the other libraries, a few minutes ..."
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.setup-dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Setting up $(VENV): torch, the other libraries and the test tools, a few minutes ..."
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,eval,train]"
 	@touch $@ $(VENV)/.setup
