@@ -7,9 +7,9 @@ open and passes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 
 from og2.errors import RequestError
 from og2.presets import PRESETS, SCHEDULER_ALIASES
@@ -33,33 +33,23 @@ _WHOLE = frozenset(
         *("max_input_image_side_length", "max_sequence_length"),
     }
 )
-_SCALES = frozenset(("text_guidance_scale", "image_guidance_scale", "time_shift"))
+_SCALES = frozenset({"text_guidance_scale", "image_guidance_scale", "time_shift"})
+_LISTS = frozenset({"cfg_range", "timesteps"})
 
 
 def normalized(asked: Asked) -> dict[str, Any]:
     """Changes that make one wish one request: tuples, plain numbers, -1 as no seed, one scheduler name."""
     pictures = asked["input_images"]
-    if pictures is None:
-        pictures = ()
-    elif not isinstance(pictures, (list, tuple)):
-        pictures = (pictures,)
-    changes: dict[str, Any] = {"input_images": tuple(pictures)}
-    changes |= {
-        name: tuple(value)
-        for name in ("cfg_range", "timesteps")
-        if isinstance(value := asked[name], (list, tuple))
-    }
-    for name in asked:
-        value: Any = asked[name]
-        if name in _WHOLE and isinstance(value, Integral) and not isinstance(value, bool):
+    if not _is_list(pictures):
+        pictures = () if pictures is None else (pictures,)
+    changes: dict[str, Any] = {"input_images": _tuple(pictures)}
+    for name, value in asked.items():
+        if name in _WHOLE and _is_number(value, Integral):
             changes[name] = int(value)
-        elif name in _SCALES and isinstance(value, Real) and not isinstance(value, bool):
+        elif name in _SCALES and _is_number(value, Real):
             changes[name] = float(value)
-    for name in ("cfg_range", "timesteps"):
-        if name in changes:
-            changes[name] = tuple(
-                float(t) if isinstance(t, Real) and not isinstance(t, bool) else t for t in changes[name]
-            )
+        elif name in _LISTS and _is_list(value):
+            changes[name] = tuple(float(item) if _is_number(item, Real) else item for item in _tuple(value))
     if asked["seed"] == -1:
         changes["seed"] = None
     if isinstance(asked["scheduler"], str):
@@ -113,26 +103,29 @@ def _check_numbers(asked: Asked) -> None:
     _check_count(asked, "max_sequence_length", 1, 2**20)
     _check_count(asked, "seed", 0, MAX_SEED - MAX_IMAGES)
     m = asked["time_shift"]
-    if m is not None and not (isinstance(m, (int, float)) and math.isfinite(m) and 0.01 <= m <= 100):
+    if m is not None and not (isinstance(m, float) and math.isfinite(m) and 0.01 <= m <= 100):
         raise RequestError(f"time_shift={m!r} is out of range; use 0.01 to 100 (1 is no shift)")
-    times = asked["timesteps"]
-    if times is not None:
-        if not isinstance(times, tuple) or not all(isinstance(t, float) for t in times):
-            raise RequestError(f"timesteps={times!r} is not a list of numbers in [0, 1)")
-        if len(times) > MAX_STEPS:
-            raise RequestError(f"timesteps has {len(times)} entries; use at most {MAX_STEPS}")
-        custom_steps(times)
+    if asked["timesteps"] is not None:
+        _check_times(asked["timesteps"])
     if asked["align_res"] is not None and not isinstance(asked["align_res"], bool):
         raise RequestError(f"align_res={asked['align_res']!r} is not True or False")
 
 
+def _check_times(times: object) -> None:
+    if not _is_list(times) or not all(isinstance(t, float) for t in _tuple(times)):
+        raise RequestError(f"timesteps={times!r} is not a list of numbers in [0, 1)")
+    if len(_tuple(times)) > MAX_STEPS:
+        raise RequestError(f"timesteps has {len(_tuple(times))} entries; use at most {MAX_STEPS}")
+    custom_steps(_tuple(times))
+
+
 def _check_guidance(asked: Asked) -> None:
-    ends = (0.0, 1.0) if asked["cfg_range"] is None else asked["cfg_range"]
-    if not isinstance(ends, tuple) or len(ends) != 2:
+    ends: Any = (0.0, 1.0) if asked["cfg_range"] is None else asked["cfg_range"]
+    if not _is_list(ends) or len(_tuple(ends)) != 2:
         raise RequestError(f"cfg_range={ends!r} needs two numbers, a start and an end within [0, 1]")
     scales = (asked["text_guidance_scale"], asked["image_guidance_scale"])
     text, image = (1.0 if scale is None else scale for scale in scales)
-    Guidance(text, image, *ends)
+    Guidance(text, image, *_tuple(ends))
 
 
 def _check_count(asked: Asked, name: str, low: int, high: int) -> None:
@@ -141,3 +134,16 @@ def _check_count(asked: Asked, name: str, low: int, high: int) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise RequestError(f"{name}={value!r} is not a whole number from {low} to {high}; use one")
+
+
+def _is_number(value: object, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+def _tuple(value: object) -> tuple[Any, ...]:
+    """A list or tuple as a tuple."""
+    return tuple(cast("Sequence[Any]", value))

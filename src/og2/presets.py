@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from og2.errors import CheckpointError, RequestError
 
@@ -103,7 +103,7 @@ class Profile:
     native_size: int = 1024
     max_pixels: int = 1024 * 1024
     max_input_image_side_length: int = 1024
-    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     dynamic_time_shift: bool = True
     time_shift_base_res: int = 320
     config: Mapping[str, Any] | None = None
@@ -173,7 +173,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not valid JSON ({error}); restore the file or remove it") from error
     if not isinstance(read, dict):
         raise CheckpointError(f"{path} must hold a JSON object, not a {type(read).__name__}")
-    return read
+    return cast("dict[str, Any]", read)
 
 
 def _refuse_unknown(given: Mapping[str, Any], known: set[str], path: Path) -> None:

@@ -86,7 +86,7 @@ class Request:
         """
         known = {item.name for item in fields(cls)}
         taken: dict[str, Any] = {}
-        notes = list(options.get("notes", ()))
+        notes: list[str] = list(options.get("notes", ()))
         for name, value in options.items():
             right = ALIASES.get(name, name)
             if right not in known:
@@ -100,7 +100,8 @@ class Request:
                 notes.append(f"{name} is read as {right}")
                 warnings.warn(notes[-1], UserWarning, stacklevel=2)
             taken[right] = value
-        return cls(**{**taken, "notes": tuple(notes)})
+        taken["notes"] = tuple(notes)
+        return cls(**taken)
 
     @property
     def guidance(self) -> Guidance:
@@ -192,7 +193,7 @@ class Result:
     seeds: tuple[int | None, ...] = ()
     notes: tuple[str, ...] = ()
     plans: tuple[Plan, ...] = ()
-    timings: Mapping[str, float] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict[str, float])
     text: str | None = None
 
     @property
@@ -307,7 +308,7 @@ def _notes(
     output: Size,
     pictures: Sequence[tuple[Size, Size]],
 ) -> list[str]:
-    notes = []
+    notes: list[str] = []
     if asked.made_by and profile.model_hash and asked.made_by != profile.model_hash:
         notes.append(
             f"the settings come from a picture by model {asked.made_by}, this is {profile.model_hash}; "

@@ -10,7 +10,7 @@ Legend: C latent channels, hw latent grid, N steps.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -68,7 +68,7 @@ class DPMSolverPP:
         from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
         num_steps = len(times_N) - 1
-        self._scheduler = DPMSolverMultistepScheduler(
+        self._scheduler: Any = DPMSolverMultistepScheduler(
             algorithm_type="dpmsolver++",
             solver_type=solver_type,
             solver_order=order,
@@ -86,8 +86,7 @@ class DPMSolverPP:
         if self._numerics == "float32":
             x_Chw, v_Chw = x_Chw.float(), v_Chw.float()
         time = self._scheduler.timesteps[index]
-        # return_dict=False gives a tuple whose first item is the new state
-        return self._scheduler.step(-v_Chw, time, x_Chw, return_dict=False)[0]
+        return self._scheduler.step(-v_Chw, time, x_Chw).prev_sample
 
 
 SOLVERS: dict[str, Callable[[Tensor, Numerics], Solver]] = {"euler": Euler, "dpmsolver++": DPMSolverPP}
