@@ -38,7 +38,9 @@ NUM_NEGATIVE_TOKENS = {"medium": 100, "mini": 30}
 TURN_S = 0.2
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 6e-2}
 GUIDANCE = {"text": 4.0, "image": 2.0}
-BARS = {torch.float32: (1.25, 1.35), torch.bfloat16: (1.45, 1.45)}
+# At most so many floors, at least so many times faster than plain; edits with two references have no bar.
+BARS = {"float32": (1.25, 1.35), "bfloat16": (1.45, 1.45)}
+MINI_BAR = 2.0
 Clock = Callable[[], float]
 
 
@@ -111,7 +113,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--cpu-time", action="store_true", help="one thread, by its CPU time: for a machine that is not idle"
     )
-    parser.add_argument("--rounds", type=int, default=7, help="turns per case; medians are over these")
+    parser.add_argument("--rounds", type=int, default=5, help="turns per case; medians are over these")
     parser.add_argument("--mini-config", type=Path, help="another mini transformer's config.json")
     parser.add_argument("--json", type=Path, default=Path("outputs/denoise_step.json"))
     return parser.parse_args()
@@ -298,7 +300,19 @@ def as_line(m: Measured) -> str:
         f"{m.model:6} {m.case:15} {m.dtype:8}  {m.needed_gflop:7.1f} GFLOP, {m.best_rate_gflop_per_s:3.0f}/s"
         f"  floor {m.floor_s:7.4f} s  ours {m.ours_s:7.4f} s = {m.ours_over_floor:4.2f} floor"
         f"  plain {m.plain_s:7.4f} s = {m.plain_over_ours:4.2f} ours  difference {m.difference:.1e}"
+        f"  {verdict(m)}"
     )
+
+
+def verdict(m: Measured) -> str:
+    """Whether the case meets its bar."""
+    if m.model == "mini":
+        return "meets its bar" if m.plain_over_ours >= MINI_BAR else "MISSES its bar"
+    if "2 refs" in m.case:
+        return "no bar"
+    most_floors, least_gain = BARS[m.dtype]
+    met = m.ours_over_floor <= most_floors and m.plain_over_ours >= least_gain
+    return "meets its bar" if met else "MISSES its bar"
 
 
 def write(path: Path, measured: list[Measured], how: dict[str, object]) -> None:
