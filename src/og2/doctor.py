@@ -30,6 +30,8 @@ EXTRAS = {
 OPTIONAL_KERNELS = ("flash_attn", "triton", "bitsandbytes", "torchao")
 WORKING_GB = 2.0  # beside the weights, at 1024 px with one reference, in two bytes
 
+LIBRARIES_GB = 0.6  # Python with torch, transformers and diffusers imported
+
 
 @dataclass(frozen=True)
 class Check:
@@ -82,9 +84,8 @@ def placements(parameters: dict[str, int], device_gb: float | None, ram_gb: floa
     for dtype, size in (("fp32", 4), ("bf16", 2)):
         working = WORKING_GB * size / 2 * min(1.0, whole)
         if device_gb is None:
-            rows.append(
-                Placement("on the CPU", dtype, 0.0, whole * size + working, whole * size + working <= ram_gb)
-            )
+            ram = whole * size + working + LIBRARIES_GB
+            rows.append(Placement("on the CPU", dtype, 0.0, ram, ram <= ram_gb))
             continue
         ways = (
             ("all on the accelerator", whole, 0.0),
@@ -92,7 +93,7 @@ def placements(parameters: dict[str, int], device_gb: float | None, ram_gb: floa
             ("--sequential-cpu-offload", 0.1 * largest, whole),
         )
         for how, on_device, in_ram in ways:
-            need, ram = on_device * size + working, in_ram * size
+            need, ram = on_device * size + working, in_ram * size + LIBRARIES_GB
             rows.append(Placement(how, dtype, need, ram, need <= device_gb and ram <= ram_gb))
     return rows
 

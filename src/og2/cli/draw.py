@@ -127,8 +127,5 @@ def _report(
         loading.say(f"note: {note}", decided)
     for file, seed, (width, height) in zip(files, result.seeds, sizes, strict=True):
         print(f"{file}  seed {seed}  {width}x{height}")
-    print(
-        "; ".join(
-            f"{name.removesuffix('_s').replace('_', ' ')} {value:.2f} s" for name, value in timings.items()
-        )
-    )
+    stages = (f"{name.removesuffix('_s').replace('_', ' ')} {value:.2f} s" for name, value in timings.items())
+    print("; ".join([*stages, f"peak {loading.peak_gb():.2f} GB"]))
