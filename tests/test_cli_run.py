@@ -294,11 +294,10 @@ RUN_AS_MODULE = "import runpy; runpy.run_module('og2', run_name='__main__', alte
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
-    """The command in a process of its own, with Ctrl-C as in a terminal, even where the tests run without one."""
+    """The command in a process of its own, with Ctrl-C as in a terminal, even where the tests have none."""
     listening = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {RUN_AS_MODULE}"
-    return subprocess.Popen(
-        [sys.executable, "-c", listening, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    line = [sys.executable, "-c", listening, *arguments]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.slow
