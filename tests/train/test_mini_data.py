@@ -1,4 +1,4 @@
-"""What the mini trainings see: conversations, picture patches, the pool of latents, and packs drawn from it."""
+"""What the mini trainings see: conversations, picture patches, the pool of latents, packs drawn from it."""
 
 from __future__ import annotations
 
