@@ -6,6 +6,7 @@ Item i of a source is a pure function of (seed, i): no state, so a resumed run g
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,13 +22,21 @@ def item_rng(seed: int, index: int) -> Generator:
     return np.random.default_rng((seed, index))
 
 
-def scenes(seed: int, first: int, count: int, num_objects: Sequence[float] = (0.5, 0.3, 0.2)) -> list[Scene]:
-    """Training scenes `first` to `first + count - 1`; num_objects: share of scenes with 1, 2, 3 objects."""
+def scenes(
+    seed: int, first: int, count: int, num_objects: Sequence[float] = (0.5, 0.3, 0.2), empty: float = 0.0
+) -> list[Scene]:
+    """Training scenes `first` to `first + count - 1`.
+
+    num_objects: shares of scenes with 1, 2, 3 objects. empty: share of scenes whose objects are taken away
+    (what is left after an edit removed the only one).
+    """
     result = []
     for index in range(first, first + count):
         rng = item_rng(seed, index)
         number = 1 + int(rng.choice(len(num_objects), p=num_objects))
-        result.append(sample_scene(rng, num_objects=number, split="train"))
+        scene = sample_scene(rng, num_objects=number, split="train")
+        is_empty = empty > 0 and rng.random() < empty
+        result.append(replace(scene, objects=()) if is_empty else scene)
     return result
 
 

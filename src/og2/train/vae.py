@@ -40,7 +40,7 @@ class VaeModelConfig:
 
 @dataclass(frozen=True)
 class VaeDataConfig:
-    """Pictures per step, their side in pixels, and shares of scenes with 1, 2, 3 objects.
+    """Pictures per step, their side in pixels, shares of scenes with 1, 2, 3 objects, and of empty ones.
 
     The first `crop_steps` steps see squares of `crop_px` around objects instead of whole pictures: most of a
     picture is plain background, and a step costs a fraction.
@@ -49,6 +49,7 @@ class VaeDataConfig:
     batch: int = 16
     size_px: int = 64
     num_objects: tuple[float, ...] = (0.3, 0.35, 0.35)
+    empty: float = 0.0
     crop_px: int = 32
     crop_steps: int = 0
     crop_batch: int = 16
@@ -139,7 +140,11 @@ class VaeTask:
         crops = step < data.crop_steps
         count = data.crop_batch if crops else data.batch
         batch = world_source.scenes(
-            self.recipe.run.seed, step * max(data.batch, data.crop_batch), count, data.num_objects
+            self.recipe.run.seed,
+            step * max(data.batch, data.crop_batch),
+            count,
+            data.num_objects,
+            0.0 if crops else data.empty,
         )
         pixels = world_source.pictures(batch, data.size_px)
         return crop_objects(pixels, batch, data.crop_px, generator) if crops else pixels
