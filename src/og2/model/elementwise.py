@@ -54,6 +54,7 @@ def turned(x_SHE: Tensor, weight: Tensor, floor: Tensor, rotary: Rotary, outs: t
 
 
 def _of_length_one(x: Tensor, floor: Tensor) -> Tensor:
-    """x over its length in the last dimension, float32."""
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    return x / torch.hypot(length, floor)
+    """x over its length in the last dimension, float32, in new memory."""
+    wide = x.float()  # once: an operation on two dtypes would widen x for itself, and slowly
+    length = torch.hypot(torch.linalg.vector_norm(wide, dim=-1, keepdim=True), floor)
+    return wide / length if wide is x else wide.div_(length)

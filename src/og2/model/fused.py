@@ -9,7 +9,8 @@
 No compiler is needed. `unfuse` gives the plain blocks back, bit by bit; a fused model saves under the
 published names. It cannot be trained.
 
-Legend: as in `blocks`; P = E/2 rotated pairs, G = H/K query heads per key/value head.
+Legend: as in `blocks`; P = E/2 rotated pairs, G = H/K query heads per key/value head, k some key/value heads,
+n some queries, M = G n.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from og2.model.blocks import (
     OmniGen2TransformerBlock,
 )
 from og2.model.elementwise import norm_floor, norm_weight, normed, plus_normed, turned
-from og2.model.packed_linear import PackedLinear, product
+from og2.model.packed_linear import PackedLinear, batch_product
 from og2.model.packing import Segments
 from og2.model.transformer import OmniGen2Transformer2DModel
 
@@ -42,6 +43,8 @@ MIN_BLOCKED_KEYS = 192
 # one core holds.
 CHUNK_TOKENS = 512
 BLOCK_BYTES = 1 << 20
+# Where one batched product of all heads is faster than one product after another.
+BATCHED_DTYPES = (torch.bfloat16, torch.float16)
 # Scores up to here cannot overflow when they become powers of two and are added up.
 MAX_POWER = 100.0
 LOG2_E = 1 / math.log(2)
@@ -299,19 +302,22 @@ def _attend_blocked(q_HNE: Tensor, k_KSE: Tensor, v_SKE: Tensor, out_NHE: Tensor
     num_queries, num_keys, dtype = q_HNE.shape[1], k_KSE.shape[1], q_HNE.dtype
     keys_KSE = (k_KSE - k_KSE.mean(dim=1, keepdim=True)).to(dtype)
     values_KES = v_SKE.permute(1, 2, 0).contiguous()
-    group = len(q_HNE) // len(keys_KSE)
-    rows_per_core = max(1, BLOCK_BYTES // (num_keys * dtype.itemsize))
-    num_blocks = -(-num_queries // (rows_per_core * torch.get_num_threads()))
+    num_kv_heads, group = len(keys_KSE), len(q_HNE) // len(keys_KSE)
     is_small = bool(_longest(q_HNE) * _longest(keys_KSE) < MAX_POWER)
-    for head, q_NE in enumerate(q_HNE):
-        keys_SE, values_ES = keys_KSE[head // group], values_KES[head // group]
-        for q_nE, out_nHE in zip(q_NE.chunk(num_blocks), out_NHE.chunk(num_blocks), strict=True):
-            powers_nS = product(q_nE, keys_SE)
+    together = num_kv_heads if dtype in BATCHED_DTYPES else 1
+    rows_per_core = max(1, BLOCK_BYTES // (num_keys * dtype.itemsize * group))
+    num_blocks = -(-num_queries * together // (rows_per_core * torch.get_num_threads()))
+    q_KGNE, out_NKGE = q_HNE.unflatten(0, (num_kv_heads, group)), out_NHE.unflatten(1, (num_kv_heads, group))
+    for first in range(0, num_kv_heads, together):
+        some = slice(first, first + together)
+        queries, outs = q_KGNE[some].chunk(num_blocks, dim=2), out_NKGE[:, some].chunk(num_blocks)
+        for q_kGnE, out_nkGE in zip(queries, outs, strict=True):
+            powers_kMS = batch_product(q_kGnE.flatten(1, 2), keys_KSE[some])
             if not is_small:
-                powers_nS -= powers_nS.amax(dim=-1, keepdim=True)
-            weights_nS = powers_nS.exp2_()
-            total_n1 = weights_nS.sum(dim=-1, keepdim=True, dtype=torch.float32)
-            torch.div(product(weights_nS, values_ES), total_n1, out=out_nHE[:, head])
+                powers_kMS -= powers_kMS.amax(dim=-1, keepdim=True)
+            weights_kMS = powers_kMS.exp2_()
+            out_kME = batch_product(weights_kMS, values_KES[some]).div_(weights_kMS.sum(dim=-1, keepdim=True))
+            out_nkGE.copy_(out_kME.unflatten(1, (group, -1)).permute(2, 0, 1, 3))
 
 
 def _longest(x: Tensor) -> Tensor:

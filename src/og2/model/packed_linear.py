@@ -43,6 +43,8 @@ class PackedLinear(nn.Module):
             destination[prefix + "bias"] = self._bias
 
 
-def product(x: Tensor, weight: Tensor) -> Tensor:
-    """x @ weight.T by the same library, for a weight that is used once."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+def batch_product(x_kMI: Tensor, weight_kOI: Tensor) -> Tensor:
+    """x @ weight.T of each of k pairs, (k, M, O), by the same library; for weights that are used once."""
+    if len(x_kMI) > 1:
+        return torch.bmm(x_kMI, weight_kOI.mT)
+    return torch.ops.mkldnn._linear_pointwise(x_kMI, weight_kOI[0], None, "none", [], "")
