@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,8 +141,31 @@ def test_packs_without_references_are_plain_unconditional_ones(pool_folder: Path
     assert all(sequence.references == () for sequence in pack.sequences)
 
 
+def test_balanced_packs_weigh_faint_targets_more_and_one_on_average(pool_folder: Path) -> None:
+    pool = LatentPool(pool_folder, POOL)
+    packer = Packer(pool, FlowDataConfig(pool_folder, POOL, drawings=4, edits=3, balance=0.2))
+    pack = packer.drawings(torch.Generator().manual_seed(0))
+    assert pack.weights is not None
+    contrast = torch.stack(
+        [(x - x.flatten(1).median(1).values[:, None, None]).square().mean() for x in pack.targets]
+    )
+    assert torch.equal(pack.weights.argsort(), contrast.argsort(descending=True))
+    every = packer._weights
+    assert every is not None
+    assert every.mean().item() == pytest.approx(1.0)
+    assert Packer(pool, FlowDataConfig(pool_folder, POOL)).drawings(torch.Generator()).weights is None
+
+
 def test_a_pool_that_is_not_the_recipes_is_refused(pool_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not what the recipe says"):
         LatentPool(pool_folder, PoolConfig(num_drawings=(1, 1, 1), num_edits=1))
     with pytest.raises(ConfigError, match="make the pool first"):
         LatentPool(tmp_path / "none", POOL)
+
+
+def test_empty_scenes_come_as_often_as_asked_and_change_no_other_scene() -> None:
+    plain = world_source.scenes(1, 0, 300)
+    some = world_source.scenes(1, 0, 300, empty=0.3)
+    assert 60 <= sum(len(scene.objects) == 0 for scene in some) <= 120
+    assert all(b.background_lab == a.background_lab for a, b in zip(plain, some, strict=True))
+    assert all(b in (a, replace(a, objects=())) for a, b in zip(plain, some, strict=True))

@@ -89,3 +89,16 @@ def _recorded_model() -> OmniGen2Transformer2DModel:
     model = OmniGen2Transformer2DModel(**config)
     model.load_state_dict(load_file(folder / "weights.safetensors"))
     return model
+
+
+def test_a_weight_multiplies_its_samples_part_of_the_loss() -> None:
+    generator = torch.Generator().manual_seed(0)
+    predicted, pictures, noises = (
+        [torch.randn(2, h, 4, generator=generator) for h in (2, 6)] for _ in range(3)
+    )
+    plain = flow_loss(predicted, pictures, noises)
+    weighted = flow_loss(predicted, pictures, noises, torch.tensor([3.0, 0.5]))
+    first, second = plain.per_sample.tolist()
+    assert plain.total.item() == pytest.approx((16 * first + 48 * second) / 64)
+    assert weighted.total.item() == pytest.approx((3 * 16 * first + 0.5 * 48 * second) / 64)
+    assert torch.equal(weighted.per_sample, plain.per_sample)

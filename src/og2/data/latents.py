@@ -197,6 +197,13 @@ class LatentPool:
             else self._pictures["target_mean"][index].float()
         )
 
+    def contrasts(self) -> Tensor:
+        """Of every target, how far it lies from its plain background: mean square of its latents minus their
+        median over the picture, (N,).
+        """
+        chunks = self._pictures["target_mean"].split(1000)
+        return torch.cat([_contrast(chunk.float()) for chunk in chunks])
+
     def source(self, index: int, generator: torch.Generator) -> Tensor:
         """A draw from the posterior of an edit's source."""
         return self._draw("source", index - self.num_drawings, generator)
@@ -207,3 +214,8 @@ class LatentPool:
             self._pictures[f"{name}_std"][index].float(),
         )
         return mean + std * torch.randn(mean.shape, generator=generator)
+
+
+def _contrast(latents_NChw: Tensor) -> Tensor:
+    plain = latents_NChw.flatten(2).median(dim=2).values[..., None, None]
+    return (latents_NChw - plain).square().mean(dim=(1, 2, 3))

@@ -66,6 +66,8 @@ class FlowDataConfig:
     sample_targets: draw targets from the VAE's posterior instead of taking its mean (references are always
     drawn, as the pipeline does). The mini VAE leaves some channels unused, and drawing fills those with noise
     to learn.
+    balance: when positive, a sample weighs 1 / (balance + its target's contrast), one on average. The latents
+    of some colours are many times as large as those of others and would drown them in a squared error.
     """
 
     pool_folder: Path
@@ -76,6 +78,7 @@ class FlowDataConfig:
     drop_text: float = 0.1
     drop_references: float = 0.5
     sample_targets: bool = False
+    balance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ class Pack:
     references: list[Tensor]
     targets: list[Tensor]
     sequences: list[Sequence]
+    weights: Tensor | None
 
 
 class FlowTask:
@@ -159,7 +163,7 @@ class FlowTask:
         with torch.autocast("cpu", torch.bfloat16):
             prepared = self.module.prepare(pack.texts, pack.references, sizes, pack.sequences)
             predicted = self.module.velocity(latents, times, prepared)
-        return flow_loss(predicted, pack.targets, noises)
+        return flow_loss(predicted, pack.targets, noises, pack.weights)
 
 
 class Packer:
@@ -174,13 +178,18 @@ class Packer:
         self._drawings = _buckets(torch.arange(count), pool.lengths[:count], weights)
         edits = torch.arange(count, len(pool.lengths) - 1)
         self._edits = _buckets(edits, pool.lengths[count:-1], torch.ones(len(edits)))
+        self._weights = None
+        if config.balance > 0:
+            weights = 1.0 / (config.balance + pool.contrasts())
+            self._weights = weights / weights.mean()
 
     def drawings(self, generator: torch.Generator) -> Pack:
         """A pack of text-to-image samples."""
         chosen = _choose(self._drawings, self.config.drawings, generator)
         texts = self._texts(chosen, _chance(self.config.drop_text, generator))
         targets = self._targets(chosen, generator)
-        return Pack(texts, [], targets, [Sequence(i % len(texts), (), i) for i in range(len(chosen))])
+        sequences = [Sequence(i % len(texts), (), i) for i in range(len(chosen))]
+        return Pack(texts, [], targets, sequences, self._weights_of(chosen))
 
     def edits(self, generator: torch.Generator) -> Pack:
         """A pack of edits: text, one reference, target."""
@@ -189,9 +198,14 @@ class Packer:
         texts = self._texts(chosen, dropped)
         targets = self._targets(chosen, generator)
         if dropped and _chance(self.config.drop_references, generator):
-            return Pack(texts, [], targets, [Sequence(0, (), i) for i in range(len(chosen))])
+            sequences = [Sequence(0, (), i) for i in range(len(chosen))]
+            return Pack(texts, [], targets, sequences, self._weights_of(chosen))
         sources = [self.pool.source(i, generator) for i in chosen]
-        return Pack(texts, sources, targets, [Sequence(i % len(texts), (i,), i) for i in range(len(chosen))])
+        sequences = [Sequence(i % len(texts), (i,), i) for i in range(len(chosen))]
+        return Pack(texts, sources, targets, sequences, self._weights_of(chosen))
+
+    def _weights_of(self, chosen: list[int]) -> Tensor | None:
+        return None if self._weights is None else self._weights[chosen]
 
     def _targets(self, chosen: list[int], generator: torch.Generator) -> list[Tensor]:
         return [self.pool.target(i, generator if self.config.sample_targets else None) for i in chosen]

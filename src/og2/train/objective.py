@@ -68,17 +68,23 @@ def noisy(picture: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
     return t * picture + (1 - t) * noise
 
 
-def flow_loss(predicted: Sequence[Tensor], pictures: Sequence[Tensor], noises: Sequence[Tensor]) -> FlowLoss:
+def flow_loss(
+    predicted: Sequence[Tensor],
+    pictures: Sequence[Tensor],
+    noises: Sequence[Tensor],
+    weights: Tensor | None = None,
+) -> FlowLoss:
     """The token-weighted loss of several samples of any sizes: a large target weighs as much as its area.
 
-    Shapes: lists of (C, h, w).
+    Shapes: lists of (C, h, w). weights: (B,) factors of the samples in `total`; None is one for all.
     """
     errors = [
         (v.float() - (x1.float() - x0.float())).square()
         for v, x1, x0 in zip(predicted, pictures, noises, strict=True)
     ]
     count = sum(error.numel() for error in errors)
-    total = torch.stack([error.sum() for error in errors]).sum() / count
+    sums = torch.stack([error.sum() for error in errors])
+    total = (sums if weights is None else sums * weights).sum() / count
     return FlowLoss(total, torch.stack([error.detach().mean() for error in errors]))
 
 
