@@ -1,13 +1,15 @@
 """The mixture: which row is drawn next, as a pure function of (seed, number of the draw).
 
-The mix is the official YAML form, a list of {path, type, ratio}, and ratios are what they say: shares of the draws.
-Nothing is remembered between draws, so a resumed run, any rank and any worker sees the same row for the same number.
+The mix is the official YAML form, a list of {path, type, ratio}, and ratios are what they say: shares of the
+draws. Nothing is remembered between draws, so a resumed run, any rank and any worker sees the same row for
+the same number.
 
-How a draw is made. Draws come in blocks of 2**20; in a block every source owns a fixed number of slots (its share,
-to the nearest slot). A slot is a coarse part (8 bits) and a fine part (12 bits): each window of 256 draws visits every
-coarse part once, in a random order, and each coarse part visits its fine parts in bit-reversed order. So shares hold
-not only in the end but within a few draws at any time. The slot also says how often the source was drawn before,
-which gives the epoch and, through a keyed permutation of its rows, the row: every row once per epoch.
+How a draw is made. Draws come in blocks of 2**20; in a block every source owns a fixed number of slots (its
+share, to the nearest slot). A slot is a coarse part (8 bits) and a fine part (12 bits): each window of 256
+draws visits every coarse part once, in a random order, and each coarse part visits its fine parts in
+bit-reversed order. So shares hold not only in the end but within a few draws at any time. The slot also says
+how often the source was drawn before, which gives the epoch and, through a keyed permutation of its rows, the
+row: every row once per epoch.
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ class MixEntry:
     """One line of a mix.
 
     `path`: a file, a directory (read with all below it), or another YAML mix, whose entries then divide this
-    entry's ratio. `type`: task of rows that name none. `ratio`: share of the draws, relative to the other entries.
-    `kind`: a name of og2.data.sources.SOURCES; `options`: that kind's own. `name`: by default the path's.
+    entry's ratio. `type`: task of rows that name none. `ratio`: share of the draws, relative to the other
+    entries. `kind`: a name of og2.data.sources.SOURCES; `options`: that kind's own. `name`: by default the
+    path's.
     """
 
     path: Path | None = None
@@ -47,7 +50,7 @@ class MixEntry:
 
 @dataclass(frozen=True)
 class MixConfig:
-    """A mix file. `root`: the folder that pictures must lie in; by default that of the file which names them."""
+    """A mix file. `root`: the folder that pictures must lie in, by default that of the file naming them."""
 
     data: tuple[MixEntry, ...]
     root: Path | None = None
@@ -69,7 +72,9 @@ class Mixture:
     def __init__(self, sources: Sequence[Source], weights: Sequence[float], seed: int) -> None:
         """Raises: ConfigError for no source, an empty one, equal names, or weights that are not positive."""
         if not sources or len(sources) != len(weights):
-            raise ConfigError(f"a mixture of {len(sources)} sources and {len(weights)} weights; give one each")
+            raise ConfigError(
+                f"a mixture of {len(sources)} sources and {len(weights)} weights; give one each"
+            )
         names = [source.name for source in sources]
         for source, weight in zip(sources, weights, strict=True):
             if not 0 < weight < float("inf"):
@@ -92,7 +97,7 @@ class Mixture:
 
     @property
     def fingerprint(self) -> str:
-        """Equal for mixtures that give the same draws: a checkpoint's data position is good for these only."""
+        """Equal for mixtures that give the same draws; a data position is good for these only."""
         parts = [(s.name, n, k) for s, n, k in zip(self.sources, self._lengths, self._slots, strict=True)]
         return hashlib.sha256(repr((self.seed, parts)).encode()).hexdigest()[:16]
 
@@ -124,8 +129,8 @@ def read_mix(path: str | Path) -> MixConfig:
 def permuted(position: int, length: int, key: int) -> int:
     """Where a keyed permutation of range(length) sends `position`.
 
-    A four-round Feistel network on the next larger even number of bits; results outside the range go through it
-    again until they fall inside.
+    A four-round Feistel network on the next larger even number of bits; results outside the range go through
+    it again until they fall inside.
     """
     half = max(1, ((length - 1).bit_length() + 1) // 2)
     mask = (1 << half) - 1
@@ -145,7 +150,9 @@ def _open_entries(
         raise ConfigError(f"the mix {chain[-1] if chain else ''} has no entries under data")
     for entry in config.data:
         if not 0 < entry.ratio < float("inf"):
-            raise ConfigError(f"entry {entry.name or entry.path}: ratio={entry.ratio} must be a positive number")
+            raise ConfigError(
+                f"entry {entry.name or entry.path}: ratio={entry.ratio} must be a positive number"
+            )
     total = sum(entry.ratio for entry in config.data)
     root = None if config.root is None else base / config.root
     found: list[tuple[Source, float]] = []
@@ -164,7 +171,9 @@ def _open_entries(
 
 
 def _apportion(weights: Sequence[float], total: int) -> list[int]:
-    """Whole numbers in proportion to the weights that add up to `total`, each at least one; largest remainders."""
+    """Whole numbers in proportion to the weights that add up to `total`, each at least one; largest
+    remainders.
+    """
     exact = [weight / sum(weights) * total for weight in weights]
     counts = [max(1, int(value)) for value in exact]
     order = sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])
@@ -175,7 +184,7 @@ def _apportion(weights: Sequence[float], total: int) -> list[int]:
 
 
 def _slot(key: int, block: int, place: int) -> int:
-    """The slot that place `place` of a block takes: a permutation of range(BLOCK), even over every stretch."""
+    """The slot of place `place` of a block: a permutation of range(BLOCK), even over every stretch."""
     window, within = divmod(place, 1 << COARSE_BITS)
     coarse = permuted(within, 1 << COARSE_BITS, _mixed(key ^ _mixed((block << FINE_BITS) + window)))
     reversed_window = int(f"{window:0{FINE_BITS}b}"[::-1], 2)

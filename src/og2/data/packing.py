@@ -1,9 +1,9 @@
 """Samples of any size and task, put together until a pack holds its budget of tokens.
 
-A packer takes items one after another and gives a pack when it is full. An item that does not fit waits in a small
-buffer for the next pack, so that one large picture does not close a pack early. Its whole state between packs is
-the list of waiting draw numbers. Packs hold plain tensors and tuples; what a sequence is to the transformer is for
-the caller to say (attention is block-diagonal there).
+A packer takes items one after another and gives a pack when it is full. An item that does not fit waits in a
+small buffer for the next pack, so that one large picture does not close a pack early. Its whole state between
+packs is the list of waiting draw numbers. Packs hold plain tensors and tuples; what a sequence is to the
+transformer is for the caller to say (attention is block-diagonal there).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class PackingConfig:
 class Answer:
     """A text-output row, ready for the language model: predict `input_ids` where `said` is true.
 
-    Shapes: input_ids (T,), said (T,) bool; pixel_values and image_grid_thw as the language model takes them, None
-    where the row has no picture.
+    Shapes: input_ids (T,), said (T,) bool; pixel_values and image_grid_thw as the language model takes them,
+    None where the row has no picture.
     """
 
     input_ids: Tensor
@@ -42,9 +42,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Item:
-    """One sample, encoded: features of its text (L, F), latents (C, h, w) of references and target; or an answer.
+    """One sample, encoded: features of its text (L, F), latents (C, h, w) of references and target; or an
+    answer.
 
-    `text_key` is equal for items whose text features are equal (dropped prompts), so that a pack holds them once.
+    `text_key` is equal for items whose text features are equal (dropped prompts), so that a pack holds them
+    once.
     """
 
     draw: int
@@ -69,11 +71,11 @@ class Item:
 class Pack:
     """Samples that go through the transformer together.
 
-    Shapes: texts (L, F), references and targets (C, h, w), scaled latents, references drawn from their posterior.
-    `sequences`: per target (index of its text, indices of its references, index of the target); texts may be
-    shared. `ids`, `tasks`, `draws` are one per target, in order; noise and time of a sample should follow from its
-    draw number, so that they do not depend on the pack. `answers` are for the language model, with `answer_ids`
-    and `answer_tasks`; a pack of a mixture without pictures has no targets.
+    Shapes: texts (L, F), references and targets (C, h, w), scaled latents, references drawn from their
+    posterior. `sequences`: per target (index of its text, indices of its references, index of the target);
+    texts may be shared. `ids`, `tasks`, `draws` are one per target, in order; noise and time of a sample
+    should follow from its draw number, so that they do not depend on the pack. `answers` are for the language
+    model, with `answer_ids` and `answer_tasks`; a pack of a mixture without pictures has no targets.
     """
 
     texts: tuple[Tensor, ...]
@@ -96,7 +98,8 @@ class Pack:
             for name in ("texts", "references", "targets")
         }
         answers = tuple(
-            Answer(*(None if x is None else x.to(device) for x in vars(answer).values())) for answer in self.answers
+            Answer(*(None if x is None else x.to(device) for x in vars(answer).values()))
+            for answer in self.answers
         )
         return type(self)(**{**vars(self), **moved, "answers": answers})
 
@@ -125,7 +128,8 @@ class Packer:
         size = item.num_tokens(self.config.patch_size)
         if size > self.config.budget:
             raise DataError(
-                f"{item.id} has {size} tokens, the budget of a pack is {self.config.budget}; raise budget, or lower "
+                f"{item.id} has {size} tokens, the budget of a pack is {self.config.budget}; raise budget, "
+                "or lower "
                 "max_pixels or input_pixels"
             )
         if self._take(item, size):

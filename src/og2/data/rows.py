@@ -1,8 +1,8 @@
 """What one row of training data is, wherever it comes from, and the one seam behind which all sources are.
 
-A source has rows numbered from 0; `row(i)` reads what is written about row i, `example(i)` its pictures too, still
-as they are stored. Everything that goes wrong with one row is a DataError that names the source and the line.
-Not here: sizes and pixels (examples.py), how often a source is drawn from (mix.py).
+A source has rows numbered from 0; `row(i)` reads what is written about row i, `example(i)` its pictures too,
+still as they are stored. Everything that goes wrong with one row is a DataError that names the source and the
+line. Not here: sizes and pixels (examples.py), how often a source is drawn from (mix.py).
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ FIELDS = ("task_type", "instruction", "input_images", "output_image", "output_te
 class Row:
     """What is written about one sample: the words, and the names of its pictures within the source.
 
-    `id` is "source:line", lines counted from 1 as editors do. `task` is t2i, edit, ic, text or any other word.
-    A row has an `output_image` (the picture to learn) or an `output_text` (the answer to learn), never both.
+    `id` is "source:line", lines counted from 1 as editors do. `task` is t2i, edit, ic, text or any other
+    word. A row has an `output_image` (the picture to learn) or an `output_text` (the answer to learn), never
+    both.
     """
 
     id: str
@@ -78,7 +79,9 @@ def parse_row(tree: Any, row_id: str, source: str, task: str | None = None) -> R
     Raises: DataError that names the row, for a missing or mistyped value.
     """
     if not isinstance(tree, Mapping):
-        raise DataError(f"{row_id} holds {type(tree).__name__}, not an object with the keys {', '.join(FIELDS)}")
+        raise DataError(
+            f"{row_id} holds {type(tree).__name__}, not an object with the keys {', '.join(FIELDS)}"
+        )
     pictures = tree.get("input_images") or []
     pictures = [pictures] if isinstance(pictures, str) else pictures
     if not isinstance(pictures, list) or not all(isinstance(name, str) and name for name in pictures):
@@ -92,12 +95,20 @@ def parse_row(tree: Any, row_id: str, source: str, task: str | None = None) -> R
     if found["instruction"] is None:
         raise DataError(f"{row_id} has no instruction; {nearest('instruction', map(str, tree))}")
     if (found["output_image"] is None) == (found["output_text"] is None):
-        raise DataError(f"{row_id} must have either output_image or output_text; it has the keys {', '.join(tree)}")
+        raise DataError(
+            f"{row_id} must have either output_image or output_text; it has the keys {', '.join(tree)}"
+        )
     kind = found["task_type"] or task
     if not kind:
         raise DataError(f"{row_id} has no task_type, and its entry in the mix no type; give one of them")
     return Row(
-        row_id, source, kind, found["instruction"], tuple(pictures), found["output_image"], found["output_text"]
+        row_id,
+        source,
+        kind,
+        found["instruction"],
+        tuple(pictures),
+        found["output_image"],
+        found["output_text"],
     )
 
 
@@ -118,7 +129,8 @@ def read_inside(root: Path, name: str, row_id: str) -> bytes:
     path, base = Path(root, name).resolve(), Path(root).resolve()
     if not path.is_relative_to(base):
         raise DataError(
-            f"{row_id}: {name} leads outside the data root {base}; move the file there, or set `root` in the mix"
+            f"{row_id}: {name} leads outside the data root {base}; move the file there, or set `root` in the "
+            "mix"
         )
     try:
         return path.read_bytes()
