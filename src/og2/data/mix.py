@@ -4,17 +4,18 @@ The mix is the official YAML form, a list of {path, type, ratio}, and ratios are
 draws. Nothing is remembered between draws, so a resumed run, any rank and any worker sees the same row for
 the same number.
 
-How a draw is made. Draws come in blocks of 2**20; in a block every source owns a fixed number of slots (its
-share, to the nearest slot). A slot is a coarse part (8 bits) and a fine part (12 bits): each window of 256
-draws visits every coarse part once, in a random order, and each coarse part visits its fine parts in
-bit-reversed order. So shares hold not only in the end but within a few draws at any time. The slot also says
-how often the source was drawn before, which gives the epoch and, through a keyed permutation of its rows, the
-row: every row once per epoch.
+How a draw is made. Draws come in blocks of 2**20; in a block every source owns a run of slots, as many as its
+share. A slot is a coarse part (8 bits) and a fine part (12 bits): each window of 256 draws visits every coarse part
+once, in a random order, and window after window a coarse part visits its fine parts in bit-reversed order. So shares
+hold not only in the end but within a few draws at any time, and how often a source was drawn before can be counted
+without going through the draws. That number gives the epoch and, through a keyed permutation of the source's rows,
+the row: every row once per epoch.
 """
 
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from og2.errors import ConfigError
 
 COARSE_BITS, FINE_BITS = 8, 12
 BLOCK = 1 << (COARSE_BITS + FINE_BITS)
+FINE_MASK = (1 << FINE_BITS) - 1
 _WORD = (1 << 64) - 1
 
 
@@ -104,12 +106,48 @@ class Mixture:
     def draw(self, number: int) -> Draw:
         """Draw `number`, 0 and up; the same for the same number, always."""
         block, place = divmod(number, BLOCK)
-        slot = _slot(self._slot_key, block, place)
-        source = _last_at_most(self._starts, slot)
-        before = block * self._slots[source] + slot - self._starts[source]
+        window, within = divmod(place, 1 << COARSE_BITS)
+        order = _Order(_mixed(self._slot_key ^ block))
+        coarse = permuted(within, 1 << COARSE_BITS, _mixed(order.key ^ _mixed(window)))
+        slot = (coarse << FINE_BITS) | order.fine(coarse, window)
+        source = bisect_right(self._starts, slot) - 1
+        start, end = self._starts[source], self._starts[source] + self._slots[source]
+        before = block * self._slots[source] + order.visited(end, window) - order.visited(start, window)
+        before += order.visited_in(slot, window) - order.visited_in(start, window)
         epoch, position = divmod(before, self._lengths[source])
         key = _mixed(self._order_keys[source] ^ epoch)
         return Draw(number, source, permuted(position, self._lengths[source], key), epoch)
+
+
+class _Order:
+    """In which order one block visits its slots."""
+
+    def __init__(self, key: int) -> None:
+        self.key = key
+
+    def fine(self, coarse: int, window: int) -> int:
+        """The fine part that coarse part `coarse` visits in window `window`."""
+        return _reversed(window) ^ self._shift(coarse)
+
+    def visited(self, limit: int, window: int) -> int:
+        """How many slots below `limit` the windows before `window` visited."""
+        coarse, rest = limit >> FINE_BITS, limit & FINE_MASK
+        count, shift = coarse * window, self._shift(coarse)
+        for bit in range(FINE_BITS):
+            step = FINE_BITS - bit  # [0, rest) as runs of fine parts that share their first `step` bits
+            if rest >> bit & 1:
+                shared = ((rest >> bit) - 1 << bit ^ shift) >> bit << bit
+                first = _reversed(shared)
+                count += max(0, (window - first + (1 << step) - 1) >> step)
+        return count
+
+    def visited_in(self, limit: int, window: int) -> int:
+        """How many slots below `limit` window `window` visits."""
+        coarse, rest = limit >> FINE_BITS, limit & FINE_MASK
+        return coarse + (self.fine(coarse, window) < rest)
+
+    def _shift(self, coarse: int) -> int:
+        return _mixed(self.key + _mixed(coarse)) & FINE_MASK
 
 
 def open_mix(config: MixConfig, seed: int, base: Path | None = None) -> Mixture:
@@ -183,20 +221,8 @@ def _apportion(weights: Sequence[float], total: int) -> list[int]:
     return counts
 
 
-def _slot(key: int, block: int, place: int) -> int:
-    """The slot of place `place` of a block: a permutation of range(BLOCK), even over every stretch."""
-    window, within = divmod(place, 1 << COARSE_BITS)
-    coarse = permuted(within, 1 << COARSE_BITS, _mixed(key ^ _mixed((block << FINE_BITS) + window)))
-    reversed_window = int(f"{window:0{FINE_BITS}b}"[::-1], 2)
-    shift = _mixed(key + _mixed((block << COARSE_BITS) + coarse + 1)) & ((1 << FINE_BITS) - 1)
-    return (coarse << FINE_BITS) | (reversed_window ^ shift)
-
-
-def _last_at_most(starts: Sequence[int], value: int) -> int:
-    index = len(starts) - 1
-    while starts[index] > value:
-        index -= 1
-    return index
+def _reversed(fine: int) -> int:
+    return int(f"{fine:0{FINE_BITS}b}"[::-1], 2)
 
 
 def _mixed(value: int) -> int:
