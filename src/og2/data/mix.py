@@ -5,11 +5,11 @@ draws. Nothing is remembered between draws, so a resumed run, any rank and any w
 the same number.
 
 How a draw is made. Draws come in blocks of 2**20; in a block every source owns a run of slots, as many as its
-share. A slot is a coarse part (8 bits) and a fine part (12 bits): each window of 256 draws visits every coarse part
-once, in a random order, and window after window a coarse part visits its fine parts in bit-reversed order. So shares
-hold not only in the end but within a few draws at any time, and how often a source was drawn before can be counted
-without going through the draws. That number gives the epoch and, through a keyed permutation of the source's rows,
-the row: every row once per epoch.
+share. A slot is a coarse part (8 bits) and a fine part (12 bits): each window of 256 draws visits every
+coarse part once, in a random order, and window after window a coarse part visits its fine parts in
+bit-reversed order. So shares hold not only in the end but within a few draws at any time, and how often a
+source was drawn before can be counted without going through the draws. That number gives the epoch and,
+through a keyed permutation of the source's rows, the row: every row once per epoch.
 """
 
 from __future__ import annotations
