@@ -119,9 +119,8 @@ class Reader:
         source = self.mixture.sources[draw.source]
         name = f"{source.name}, row {draw.index + 1}"
         try:
-            example = source.example(draw.index)
-            name = example.row.id
-            return self.sample(example, draw)
+            name = source.row(draw.index).id
+            return self.sample(source.example(draw.index), draw)
         except (DataError, RequestError) as error:
             reason = str(error)
             return Skipped(number, name, reason if name in reason else f"{name}: {reason}")
