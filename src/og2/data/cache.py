@@ -8,6 +8,7 @@ share a folder, and deleting it, or any file in it, at any time costs only the w
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -67,7 +68,8 @@ class Cache:
             partial.write_bytes(entry)
             os.replace(partial, path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
             if not self.is_full:
                 logger.warning(
                     "cannot write to the cache %s (%s); going on without", self.folder, error.strerror
