@@ -218,7 +218,7 @@ def test_a_worker_that_dies_ends_the_run_with_one_sentence(kit: Kit) -> None:
         for process in list(made._reading._pool._processes.values()):  # type: ignore[union-attr]
             os.kill(process.pid, signal.SIGKILL)
         with pytest.raises(
-            DataError, match=r"a data worker died while the run waited for draw \d+, row \d+ of"
+            DataError, match=r"a data worker died while the run waited for draw \d+, row \w+:\d+;"
         ):
             [next(made) for _ in range(50)]
 

@@ -8,7 +8,7 @@ decoded at all. A row that cannot be used becomes `Skipped`, with the reason; no
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,6 +21,7 @@ from og2.data.mix import Draw, Mixture
 from og2.data.rows import Example, Row, StoredPicture
 from og2.errors import ConfigError, DataError, RequestError
 
+Form = Literal["prompt", "chat"]
 OFFICIAL_INPUT_PIXELS = (1024 * 1024, 1024 * 1024, 768 * 768, 512 * 512)
 MAX_INPUTS = 5
 
@@ -60,6 +61,10 @@ class ReadConfig:
         if not self.input_pixels:
             raise ConfigError("input_pixels is empty; give at least one limit")
 
+    def without_chance(self) -> ReadConfig:
+        """The same sizes, with nothing dropped or changed."""
+        return replace(self, drop_text=0.0, drop_references=0.0, strip_openings=0.0, chat_share=0.0)
+
 
 @dataclass(frozen=True)
 class SizedPicture:
@@ -81,7 +86,7 @@ class Sample:
     draw: int
     row: Row
     text: str
-    form: Literal["prompt", "chat"]
+    form: Form
     text_key: str
     text_entry: bytes | None
     references: tuple[SizedPicture, ...]
@@ -113,17 +118,28 @@ class Reader:
         self.mixture, self.config = mixture, config
         self.keys = keys or CacheKeys(None)
 
+    def __call__(self, number: int) -> Sample | Skipped:
+        """As `read`; what worker processes do."""
+        return self.read(number)
+
     def read(self, number: int) -> Sample | Skipped:
         """Draw `number` as a sample, or why it cannot be one."""
+        return self.read_row(self.mixture.draw(number))
+
+    def describe(self, number: int) -> str:
+        """Which row draw `number` is."""
         draw = self.mixture.draw(number)
+        return f"draw {number}, row {self.mixture.sources[draw.source].row_id(draw.index)}"
+
+    def read_row(self, draw: Draw) -> Sample | Skipped:
+        """The row of `draw` as a sample, or why it cannot be one."""
         source = self.mixture.sources[draw.source]
-        name = f"{source.name}, row {draw.index + 1}"
+        name = source.row_id(draw.index)
         try:
-            name = source.row(draw.index).id
             return self.sample(source.example(draw.index), draw)
         except (DataError, RequestError) as error:
             reason = str(error)
-            return Skipped(number, name, reason if name in reason else f"{name}: {reason}")
+            return Skipped(draw.number, name, reason if name in reason else f"{name}: {reason}")
 
     def sample(self, example: Example, draw: Draw) -> Sample:
         """The sample that draw `draw` makes of an example.   Raises: DataError, ImageError, RequestError."""
@@ -133,23 +149,29 @@ class Reader:
             return Sample(draw.number, row, row.instruction, "chat", "", None, shown, None)
         if example.output_picture is None:
             raise DataError(f"{row.id} has no output picture")
-        prompt, form, pictures = self._conditions(example, rng)
-        rendered = render_prompt(prompt) if form == "prompt" else render_chat(prompt, 0)
-        key = text_key(rendered, self.keys.mllm_hash)
-        return Sample(
-            draw=draw.number,
-            row=row,
-            text=prompt,
-            form=form,
-            text_key=key,
-            text_entry=self.keys.cache.get("texts", key) if self.keys.cache else None,
-            references=self._inputs(pictures),
-            target=self._sized(example.output_picture, self.config.max_pixels),
-        )
+        text, form, pictures = self._conditions(example, rng)
+        references = self._inputs(pictures)
+        target = self._sized(example.output_picture, self.config.max_pixels)
+        return self.with_text(Sample(draw.number, row, "", form, "", None, references, target), text, form)
 
-    def _conditions(
-        self, example: Example, rng: Generator
-    ) -> tuple[str, Literal["prompt", "chat"], tuple[StoredPicture, ...]]:
+    def with_text(self, sample: Sample, text: str, form: Form) -> Sample:
+        """The sample with another text in that form, and what the cache knows about it."""
+        rendered = render_prompt(text) if form == "prompt" else render_chat(text, 0)
+        key = text_key(rendered, self.keys.mllm_hash)
+        entry = self.keys.cache.get("texts", key) if self.keys.cache else None
+        return replace(sample, text=text, form=form, text_key=key, text_entry=entry)
+
+    def texts(self, row: Row) -> list[tuple[str, Form]]:
+        """All that draws of a row with a picture to learn can be asked to show the language model."""
+        texts, forms = [row.instruction], list[Form](["prompt"])
+        if row.task == "t2i" and self.config.strip_openings:
+            texts.append(without_opening(row.instruction))
+        if not row.input_images and self.config.chat_share:
+            forms.append("chat")
+        found: list[tuple[str, Form]] = [(text, form) for text in dict.fromkeys(texts) for form in forms]
+        return [*found, ("", "prompt")] if self.config.drop_text else found
+
+    def _conditions(self, example: Example, rng: Generator) -> tuple[str, Form, tuple[StoredPicture, ...]]:
         """Prompt, its form, and input pictures of one draw; all four chances are drawn whatever comes of
         them.
         """

@@ -42,10 +42,13 @@ class FolderSource:
     def __len__(self) -> int:
         return len(self.files)
 
+    def row_id(self, index: int) -> str:
+        """The picture's name."""
+        return f"{self.name}:{self.files[index]}"
+
     def row(self, index: int) -> Row:
         """Caption and names of picture `index`.   Raises: DataError when it has no caption."""
-        name = self.files[index]
-        row_id = f"{self.name}:{name}"
+        name, row_id = self.files[index], self.row_id(index)
         caption = read_inside(self.folder, str(Path(name).with_suffix(".txt")), row_id)
         task = self.task or ("edit" if self.inputs else "t2i")
         names = tuple(str(folder / name) for folder in self.inputs)

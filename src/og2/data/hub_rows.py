@@ -64,6 +64,10 @@ class HubSource:
     def __len__(self) -> int:
         return len(self.table)
 
+    def row_id(self, index: int) -> str:
+        """The row's number, from 1."""
+        return f"{self.name}:{index + 1}"
+
     def row(self, index: int) -> Row:
         """What is written about row `index`; its pictures are named by their columns."""
         return self._row(self.table[index], index)
@@ -92,7 +96,7 @@ class HubSource:
             tree["input_images"] = [f"{options.input_images}[{k}]" for k in range(count)]
         if options.output_image and held[options.output_image] is not None:
             tree["output_image"] = options.output_image
-        return parse_row(tree, f"{self.name}:{index + 1}", self.name, self.task)
+        return parse_row(tree, self.row_id(index), self.name, self.task)
 
     def _picture(self, value: Any, row_id: str) -> StoredPicture:
         if isinstance(value, dict) and value.get("bytes"):

@@ -47,6 +47,13 @@ class JsonlSource:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
+    def row_id(self, index: int) -> str:
+        """The file, where there are several, and the line."""
+        which, within = self._place(index)
+        lines = self._indices[which]
+        number = within + 1 if isinstance(lines, list) else int(lines[within][0])
+        return f"{self._labels[which]}:{number}"
+
     def row(self, index: int) -> Row:
         """What is written about row `index`."""
         return self._read(index)[0]
@@ -61,17 +68,19 @@ class JsonlSource:
             None if row.output_image is None else read_inside(root, row.output_image, row.id),
         )
 
-    def _read(self, index: int) -> tuple[Row, Path]:
+    def _place(self, index: int) -> tuple[int, int]:
+        """The place of the file, and of the row in it."""
         which = int(np.searchsorted(self._ends, index, side="right"))
-        within = index - (int(self._ends[which - 1]) if which else 0)
-        file, label, lines = self.files[which], self._labels[which], self._indices[which]
+        return which, index - (int(self._ends[which - 1]) if which else 0)
+
+    def _read(self, index: int) -> tuple[Row, Path]:
+        which, within = self._place(index)
+        file, lines, row_id = self.files[which], self._indices[which], self.row_id(index)
         if isinstance(lines, list):
-            return parse_row(lines[within], f"{label}:{within + 1}", self.name, self.task), file
-        number, start = (int(value) for value in lines[within])
-        row_id = f"{label}:{number}"
+            return parse_row(lines[within], row_id, self.name, self.task), file
         try:
             with file.open("rb") as stream:
-                stream.seek(start)
+                stream.seek(int(lines[within][1]))
                 line = stream.readline()
         except OSError as error:
             raise DataError(f"{row_id}: cannot read {file} ({error.strerror})") from error

@@ -16,13 +16,13 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from og2.data.examples import Reader, Sample, Skipped
 from og2.data.packing import Item, Pack, Packer, PackingConfig
-from og2.data.workers import Pending, Reading
+from og2.data.workers import AHEAD, Reading
 from og2.errors import ConfigError, DataError, RequestError
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class Loader:
         self.reader, self.encoder, self.config = reader, encoder, config
         self.lanes = tuple(range(rank, config.packs_per_step, world_size))
         self._position = self._first_position()
-        self._reading: Reading | None = None
+        self._reading: Reading[Sample | Skipped] | None = None
         self._steps: Iterator[StepBatch] | None = None
 
     def __enter__(self) -> Loader:
@@ -189,7 +189,9 @@ class Loader:
             "lanes": {str(lane): {"next": lane, "waiting": []} for lane in self.lanes},
         }
 
-    def _make_steps(self, position: Mapping[str, Any], reading: Reading) -> Iterator[StepBatch]:
+    def _make_steps(
+        self, position: Mapping[str, Any], reading: Reading[Sample | Skipped]
+    ) -> Iterator[StepBatch]:
         bad = _BadRows(position["bad"], self.config.max_bad_rows)
         lanes = [
             _Lane(position["lanes"][str(lane)], self.config, reading, self.encoder, bad)
@@ -251,15 +253,15 @@ class _Lane:
         self,
         position: Mapping[str, Any],
         config: LoaderConfig,
-        reading: Reading,
+        reading: Reading[Sample | Skipped],
         encoder: ItemEncoder,
         bad: _BadRows,
     ) -> None:
         self.stride, self.reading, self.encoder, self.bad = config.packs_per_step, reading, encoder, bad
         self.packer = Packer(config.packing)
         self.next: int = position["next"]
-        self._begun: deque[Pending] = deque()
-        self._ahead = max(1, 4 * config.workers)
+        self._begun: deque[Callable[[], Sample | Skipped]] = deque()
+        self._ahead = max(1, AHEAD * config.workers)
         for draw in position["waiting"]:
             pack = self._add(reading.begin(draw)())
             assert pack is None, "what waited for a pack cannot fill one"

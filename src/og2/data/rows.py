@@ -63,8 +63,12 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
+    def row_id(self, index: int) -> str:
+        """The id of row `index`, 0 <= index < len, whether the row is good or bad."""
+        ...
+
     def row(self, index: int) -> Row:
-        """What is written about row `index`, 0 <= index < len.   Raises: DataError."""
+        """What is written about row `index`.   Raises: DataError."""
         ...
 
     def example(self, index: int) -> Example:

@@ -51,10 +51,14 @@ class ShardSource:
     def __len__(self) -> int:
         return len(self._records)
 
+    def row_id(self, index: int) -> str:
+        """The shard and the key."""
+        record = self._records[index]
+        return f"{self.name}/{self.shards[record.shard].name}:{record.key}"
+
     def row(self, index: int) -> Row:
         """What is written about row `index`."""
-        record = self._records[index]
-        row_id = f"{self.name}/{self.shards[record.shard].name}:{record.key}"
+        record, row_id = self._records[index], self.row_id(index)
         tree = {}
         if "json" in record.members:
             try:

@@ -1,4 +1,4 @@
-"""Processes that read draws ahead of time.
+"""Processes that read ahead of time.
 
 They are forked from a clean helper process, never from the one that trains (which has threads and a device).
 A worker that dies ends the run with one sentence; nothing is retried behind the user's back.
@@ -7,76 +7,93 @@ A worker that dies ends the run with one sentence; nothing is retried behind the
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
-from og2.data.examples import Reader, Sample, Skipped
 from og2.errors import DataError
 
-Pending = Callable[[], "Sample | Skipped"]
+T = TypeVar("T", covariant=True)
+AHEAD = 4
+"""Pieces of work that are begun ahead, per worker."""
 
 
-class Reading:
-    """Reads draws in `workers` processes, or in this one when there are none."""
+class Work(Protocol[T]):
+    """What workers do with numbers; it is sent to them once."""
 
-    def __init__(self, reader: Reader, workers: int) -> None:
-        self.reader, self.workers = reader, workers
+    def __call__(self, number: int) -> T: ...
+
+    def describe(self, number: int) -> str:
+        """In words, what piece `number` is."""
+        ...
+
+
+class Reading(Generic[T]):
+    """Does numbered pieces of work in `workers` processes, or in this one when there are none."""
+
+    def __init__(self, work: Work[T], workers: int) -> None:
+        self.work, self.workers = work, workers
         self._pool: ProcessPoolExecutor | None = None
         if workers > 0:
             context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload([__name__])
-            self._pool = ProcessPoolExecutor(workers, context, _start, (reader,))
+            context.set_forkserver_preload([__name__, type(work).__module__])
+            self._pool = ProcessPoolExecutor(workers, context, _start, (work,))
 
-    def begin(self, number: int) -> Pending:
-        """Have draw `number` read; call what is returned to have it, waiting where needed.
+    def begin(self, number: int) -> Callable[[], T]:
+        """Have piece `number` done; call what is returned to have it, waiting where needed.
 
-        The call raises: DataError when a worker died.
+        Both raise: DataError when a worker died.
         """
         if self._pool is None:
-            return lambda: self.reader.read(number)
+            return lambda: self.work(number)
         try:
-            future = self._pool.submit(_read, number)
+            future = self._pool.submit(_do, number)
         except BrokenProcessPool as error:
-            raise self._died([number]) from error
+            raise self._died(number) from error
         return lambda: self._result(future, number)
 
+    def map(self, numbers: Iterable[int]) -> Iterator[T]:
+        """The results for these numbers in order, some of them begun ahead."""
+        begun: deque[Callable[[], T]] = deque()
+        for number in numbers:
+            begun.append(self.begin(number))
+            if len(begun) > AHEAD * self.workers:
+                yield begun.popleft()()
+        while begun:
+            yield begun.popleft()()
+
     def close(self) -> None:
-        """End the workers; what they were reading is dropped."""
+        """End the workers; what they were doing is dropped."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _result(self, future: Future[Sample | Skipped], number: int) -> Sample | Skipped:
+    def _result(self, future: Future[T], number: int) -> T:
         try:
             return future.result()
         except BrokenProcessPool as error:
-            raise self._died([number]) from error
+            raise self._died(number) from error
 
-    def _died(self, numbers: Iterable[int]) -> DataError:
-        rows = []
-        for number in numbers:
-            draw = self.reader.mixture.draw(number)
-            rows.append(
-                f"draw {number}, row {draw.index + 1} of {self.reader.mixture.sources[draw.source].name}"
-            )
+    def _died(self, number: int) -> DataError:
         return DataError(
-            f"a data worker died while the run waited for {'; '.join(rows)}; it was killed or ran out of "
-            "memory: "
-            "lower workers, or read that row with workers=0 to see what it does"
+            f"a data worker died while the run waited for {self.work.describe(number)}; it was killed or ran "
+            "out "
+            "of memory: lower workers, or read that row with workers=0 to see what it does"
         )
 
 
-_reader: Reader | None = None
+_work: Work[Any] | None = None
 
 
-def _start(reader: Reader) -> None:
-    global _reader
-    _reader = reader
+def _start(work: Work[Any]) -> None:
+    global _work
+    _work = work
     torch.set_num_threads(1)
 
 
-def _read(number: int) -> Sample | Skipped:
-    assert _reader is not None
-    return _reader.read(number)
+def _do(number: int) -> Any:
+    assert _work is not None
+    return _work(number)

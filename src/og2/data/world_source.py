@@ -83,6 +83,10 @@ class WorldSource:
     def __len__(self) -> int:
         return self.options.rows
 
+    def row_id(self, index: int) -> str:
+        """The row's number, from 1."""
+        return f"{self.name}:{index + 1}"
+
     def row(self, index: int) -> Row:
         """What is said about row `index`; its pictures have no names."""
         return self._made(index)[0]
@@ -98,9 +102,8 @@ class WorldSource:
         size = self.options.sizes_px[int(rng.integers(len(self.options.sizes_px)))]
         said, inputs, output, answer = _MAKERS[self.task](rng, self.options)
         names = tuple(f"input {k + 1}" for k in range(len(inputs)))
-        row_id = f"{self.name}:{index + 1}"
         return (
-            Row(row_id, self.name, self.task, said, names, "output" if output else None, answer),
+            Row(self.row_id(index), self.name, self.task, said, names, "output" if output else None, answer),
             inputs,
             output,
             size,
