@@ -162,18 +162,22 @@ class Parallel:
         return contextlib.nullcontext()
 
     def finish(self, parameters: Sequence[nn.Parameter]) -> None:
-        """After the last backward: every gradient is the mean over all ranks."""
+        """After the last backward: every gradient is the mean over all ranks.
+
+        A parameter that no sample of the step reached has a gradient of zero, whatever the number of ranks:
+        its averages move and it decays as with the others.
+        """
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         if self.strategy == "gradients":
             average_gradients(parameters)
 
 
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over all ranks; a parameter without one counts as zero."""
+    """Replace every gradient by its mean over all ranks."""
     if not distributed.is_initialized():
         return
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     distributed.all_reduce(flat)

@@ -107,9 +107,14 @@ class FlowRecipe:
 
 def run(recipe: FlowRecipe) -> None:
     """Train (or resume) the transformer of `recipe`."""
-    torch.manual_seed(recipe.run.seed)
     with process_group():
-        train(FlowTask(recipe), recipe.run, recipe.optim)
+        train(make_task(recipe), recipe.run, recipe.optim)
+
+
+def make_task(recipe: FlowRecipe) -> FlowTask:
+    """The recipe's task, fresh."""
+    torch.manual_seed(recipe.run.seed)
+    return FlowTask(recipe)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from og2.errors import Cancelled, ConfigError, Og2Error
 from og2.tracking import Tracker
@@ -31,7 +33,7 @@ from og2.train.distributed import gathered, is_first, largest, process_group, ra
 from og2.train.faults import bad_step
 from og2.train.meters import Meters
 from og2.train.optim import OptimConfig, WeightAverage, adamw, learning_rate
-from og2.train.task import Part, Shardable, Stateful, Task
+from og2.train.task import Part, Sampling, Shardable, Stateful, Task
 
 logger = logging.getLogger(__name__)
 
@@ -72,16 +74,53 @@ def train(task: Task, run: RunConfig, optim: OptimConfig, rate: Callable[[int], 
     Ctrl-C or SIGTERM saves after the step under way. Raises: Og2Error when loss or gradient is not finite
     (the last checkpoint stands), Cancelled when it was asked to stop, CheckpointError when the disk refuses.
     """
+    if optim.steps < 1:
+        raise ConfigError(f"optim.steps={optim.steps}; give the number of steps")
     torch.set_num_threads(run.threads)
     with process_group(), _asked_to_stop() as stop:
-        trainer = _Trainer(task, run, optim, rate or (lambda step: learning_rate(optim, step)))
+        trainer = Trainer(task, run, optim, rate or (lambda step: learning_rate(optim, step)))
         try:
             trainer.run_to_end(stop)
         finally:
             trainer.writer.settle()
+            if isinstance(task, Stateful):
+                task.close()
 
 
-class _Trainer:
+@dataclass(frozen=True)
+class Trial:
+    """What one step took: seconds, the most memory held (GB), samples and tokens, values that learn."""
+
+    seconds: float
+    peak_gb: float
+    samples: int
+    tokens: int
+    num_parameters: int
+
+
+def try_step(
+    task: Task, run: RunConfig, optim: OptimConfig, rate: Callable[[int], float] | None = None
+) -> Trial:
+    """One step that is not kept, after one that warms up; nothing is written.   Raises: as `train`."""
+    torch.set_num_threads(run.threads)
+    trainer = Trainer(task, run, optim, rate or (lambda step: learning_rate(optim, step)))
+    trainer.advance(threading.Event())
+    trainer.meters.take()
+    trainer.advance(threading.Event())
+    found = trainer.meters.take()
+    seconds = found["s_per_step"]
+    return Trial(
+        seconds,
+        found["peak_gb"],
+        round(found.get("samples_per_s", 0.0) * seconds),
+        round(found.get("tokens_per_s", 0.0) * seconds),
+        sum(p.numel() for p in trainer.parameters),
+    )
+
+
+class Trainer:
+    """The state of a run, and one step of it after the other; starts from the newest checkpoint there is."""
+
     def __init__(self, task: Task, run: RunConfig, optim: OptimConfig, rate: Callable[[int], float]) -> None:
         self.task, self.run, self.optim, self.rate = task, run, optim, rate
         named = [(n, p) for n, p in task.module.named_parameters() if p.requires_grad]
@@ -96,21 +135,19 @@ class _Trainer:
         self._resume()
 
     def run_to_end(self, stop: threading.Event) -> None:
+        """Train until the schedule ends or `stop` is set; log, evaluate and save on the way."""
         folder = self.run.folder if is_first() else self.run.folder / f"rank-{rank()}"
-        bar = tqdm(
-            total=self.optim.steps, initial=self.step, unit="step", disable=None if is_first() else True
-        )
-        with Tracker(folder, self.run.tensorboard, self.run.wandb) as tracker, bar:
+        board = Tracker(folder, self.run.tensorboard, self.run.wandb)
+        with board as tracker, _progress(self.step, self.optim.steps) as show:
             if self.run.evaluate_first and self.step == 0:
                 self._evaluate(tracker)
             while self.step < self.optim.steps:
-                is_due, is_asked = self._one_step(stop)
-                bar.update()
+                is_due, is_asked = self.advance(stop)
                 is_last = self.step == self.optim.steps
                 if self.step % self.run.log_every == 0 or is_last:
                     found = self.meters.take()
                     tracker.log(self.step, found)
-                    bar.set_postfix_str(f"loss {found['loss']:.4f}", refresh=False)
+                    show(self.step, found["loss"])
                 if (self.step % self.run.eval_every == 0 or is_last) and not is_asked:
                     self._evaluate(tracker)
                 if is_due or is_last or is_asked:
@@ -123,7 +160,7 @@ class _Trainer:
                     )
             self.writer.finish()
 
-    def _one_step(self, stop: threading.Event) -> tuple[bool, bool]:
+    def advance(self, stop: threading.Event) -> tuple[bool, bool]:
         """Trains one step; whether a save is due, and whether some rank was asked to stop."""
         seed = (self.run.seed * 1_000_003 + self.step) * 64 + rank()
         torch.manual_seed(seed)
@@ -156,9 +193,9 @@ class _Trainer:
             with self.task.parallel.part(is_last=index == rounds - 1):
                 found = part.compute()
                 scaled = [
-                    found.losses[kind] * (weight / count)
+                    found.losses[kind] * (weight / (count or 1.0))
                     for kind, count in zip(kinds, counts, strict=True)
-                    if kind in found.losses and count
+                    if kind in found.losses
                 ]
                 torch.stack(scaled).sum().backward()
             if weight:
@@ -191,8 +228,9 @@ class _Trainer:
                 if metrics:
                     figures = {f"eval/{k}": v for k, v in metrics.items()}
                     tracker.log(self.step, {**figures, "eval_s": time.monotonic() - started})
-                if self.step:
-                    self.task.export(self.run.folder / "export", module)
+                self.task.export(self.run.folder / "export", module)
+                if isinstance(self.task, Sampling):
+                    self.task.sample(self.step, self.run.folder / "export")
         self.meters.leave_out(time.monotonic() - started)
 
     @contextmanager
@@ -257,6 +295,21 @@ class _Trainer:
         if isinstance(self.task, Stateful) and "data" in values:
             self.task.go_to(values["data"])
         logger.info("resuming from %s", folders[-1])
+
+
+@contextmanager
+def _progress(first: int, total: int) -> Iterator[Callable[[int, float], None]]:
+    """A bar with the time that is left, where the first rank writes to a terminal; told (step, loss)."""
+    if not is_first() or not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    with tqdm(total=total, initial=first, unit="step") as bar, logging_redirect_tqdm():
+
+        def show(step: int, loss: float) -> None:
+            bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+            bar.update(step - bar.n)
+
+        yield show
 
 
 @contextmanager

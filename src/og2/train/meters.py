@@ -45,6 +45,11 @@ class Meters:
                 self._work[place] += value
         self.see({name: (value, 1.0) for name, value in figures.items()})
 
+    @property
+    def flops(self) -> float:
+        """Matrix FLOPs of this rank's steps since the last `take`."""
+        return self._work[2]
+
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Time in here counts as waiting for data."""

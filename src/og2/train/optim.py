@@ -19,10 +19,13 @@ from og2.train.distributed import local, whole
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW and its schedule.   Units: steps; `decay` is the share of them over which lr falls to zero."""
+    """AdamW and its schedule.   Units: steps; `decay` is the share of them over which lr falls to zero.
 
-    steps: int
+    steps: optimizer steps of the run; a recipe with stages leaves it out.
+    """
+
     lr: float
+    steps: int = 0
     warmup: int = 100
     schedule: Literal["constant", "cosine", "linear"] = "cosine"
     decay: float = 1.0

@@ -49,7 +49,7 @@ class Part:
 
 
 class Task(Protocol):
-    """What a recipe trains. `kinds`: the kinds of loss of its steps; each is a mean, and they are added up."""
+    """What a recipe trains. `kinds`: the kinds of loss of a step; each is a mean, and they are added up."""
 
     module: nn.Module
     parallel: Parallel
@@ -87,6 +87,19 @@ class Stateful(Protocol):
 
     def go_to(self, position: Mapping[str, Any]) -> None:
         """Continue from there.   Raises: ConfigError when the data are others."""
+        ...
+
+    def close(self) -> None:
+        """End what reads the data."""
+        ...
+
+
+@runtime_checkable
+class Sampling(Protocol):
+    """A task that shows what its weights can do."""
+
+    def sample(self, step: int, exported: Path) -> None:
+        """Write samples of step `step`, drawn from the folder that `export` has just written."""
         ...
 
 

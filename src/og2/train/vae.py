@@ -92,9 +92,14 @@ class VaeRecipe:
 
 def run(recipe: VaeRecipe) -> None:
     """Train (or resume) the VAE of `recipe`."""
-    torch.manual_seed(recipe.run.seed)
     with process_group():
-        train(VaeTask(recipe), recipe.run, recipe.optim)
+        train(make_task(recipe), recipe.run, recipe.optim)
+
+
+def make_task(recipe: VaeRecipe) -> VaeTask:
+    """The recipe's task, fresh."""
+    torch.manual_seed(recipe.run.seed)
+    return VaeTask(recipe)
 
 
 class VaeTask:

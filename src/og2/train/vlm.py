@@ -89,9 +89,14 @@ class VlmRecipe:
 
 def run(recipe: VlmRecipe) -> None:
     """Train (or resume) the vision-language model of `recipe`."""
-    torch.manual_seed(recipe.run.seed)
     with process_group():
-        train(VlmTask(recipe), recipe.run, recipe.optim)
+        train(make_task(recipe), recipe.run, recipe.optim)
+
+
+def make_task(recipe: VlmRecipe) -> VlmTask:
+    """The recipe's task, fresh."""
+    torch.manual_seed(recipe.run.seed)
+    return VlmTask(recipe)
 
 
 class _WithHeads(nn.Module):
