@@ -24,5 +24,9 @@ class ConfigError(Og2Error, ValueError):
     """A recipe or option that is unknown, misspelt or out of range."""
 
 
+class DataError(Og2Error):
+    """A data set, a row of it or a data worker that cannot be used; it names the source and the line."""
+
+
 class Cancelled(Og2Error):  # noqa: N818  a stop asked for, not a fault
     """A run that its callback asked to stop."""

@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from og2.adapters import AdaptedPipeline
 from og2.call import (
     Clock,
     Inputs,
@@ -41,7 +42,7 @@ from og2.drawing import Picture, draw_latents
 from og2.errors import Og2Error
 from og2.model.fused import fuse as fuse_blocks
 from og2.model.transformer import OmniGen2Transformer2DModel
-from og2.placement import PlacedPipeline, can_fuse, is_fused
+from og2.placement import can_fuse, is_fused
 from og2.presets import PROFILE_FILE, profile_json, scheduler_json
 from og2.request import Plan, Profile, Provenance, Request, Result, picture_hash, plan, read_profile
 
@@ -65,7 +66,7 @@ class Job:
     posteriors: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
 
-class OmniGen2Pipeline(PlacedPipeline):
+class OmniGen2Pipeline(AdaptedPipeline):
     """Draws, edits, combines and describes pictures with an OmniGen2 checkpoint.
 
     Placement, offload and the progress bar are those of diffusers. Calling it never changes it.
@@ -110,6 +111,7 @@ class OmniGen2Pipeline(PlacedPipeline):
         profile = replace(read_profile(found.folder), model_hash=found.fingerprint)
         processor = vlm.load_processor(found.processor_folder)
         pipe = cls(found.transformer, found.vae, found.mllm, processor, profile)
+        pipe.transformer_hash = found.transformer_fingerprint
         if can_fuse(pipe.transformer) if fuse is None else fuse:
             fuse_blocks(pipe.transformer)
         return pipe
@@ -256,7 +258,7 @@ class OmniGen2Pipeline(PlacedPipeline):
         read = [images.load_image(source) for source in request.input_images]
         pictures = [picture for picture, _ in read]
         planned = plan(request, self.profile, [(picture.height, picture.width) for picture in pictures])
-        notes = [note for _, changes in read for note in changes]
+        notes = [*self.adapter_notes, *(note for _, changes in read for note in changes)]
         if inputs.has_own_noise:
             notes.append("the noise was given with the call; the seed does not reproduce the picture")
         provenance = Provenance(

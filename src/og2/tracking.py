@@ -1,4 +1,4 @@
-"""One call for metrics: `log(step, metrics)` to a JSONL file and, where installed, to TensorBoard.
+"""One call for metrics: `log(step, metrics)` to a JSONL file and, on request, to TensorBoard and W&B.
 
 Names carry their units (`s_per_step`, `peak_gb`). Each line is flushed when written, so a killed run keeps
 its record; a resumed run appends to the same file.
@@ -11,21 +11,28 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from og2.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
 
 class Tracker:
-    """Writes metrics of one run to `folder/metrics.jsonl`, and TensorBoard events beside it on request."""
+    """Writes metrics of one run to `folder/metrics.jsonl`, and TensorBoard events beside it on request.
 
-    def __init__(self, folder: str | Path, tensorboard: bool = False) -> None:
+    `wandb`: name of the Weights & Biases project to log to as well; the run is named for the folder.
+    """
+
+    def __init__(self, folder: str | Path, tensorboard: bool = False, wandb: str | None = None) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._file = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
         self._board = _open_tensorboard(self.folder) if tensorboard else None
+        self._wandb = _open_wandb(self.folder, wandb) if wandb else None
 
     def log(self, step: int, metrics: Mapping[str, float | str]) -> None:
         """Append one record {step, time_s, **metrics}; NaN and infinity are written as text."""
@@ -37,6 +44,8 @@ class Tracker:
             for name, value in metrics.items():
                 if not isinstance(value, str):
                     self._board.add_scalar(name, float(value), step)
+        if self._wandb is not None:
+            self._wandb.log(dict(metrics), step=step)
         logger.info("step %d  %s", step, "  ".join(f"{k} {_short(v)}" for k, v in metrics.items()))
 
     def close(self) -> None:
@@ -44,6 +53,8 @@ class Tracker:
         self._file.close()
         if self._board is not None:
             self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish()
 
     def __enter__(self) -> Tracker:
         return self
@@ -58,10 +69,18 @@ def _open_tensorboard(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ImportError(
+        raise ConfigError(
             "tensorboard=true needs the package tensorboard: pip install 'og2[train]'"
         ) from error
     return SummaryWriter(str(folder))
+
+
+def _open_wandb(folder: Path, project: str) -> Any:
+    try:
+        wandb = import_module("wandb")
+    except ImportError as error:
+        raise ConfigError("wandb=... needs the package wandb: pip install wandb") from error
+    return wandb.init(project=project, name=folder.name, dir=str(folder), resume="allow", id=folder.name)
 
 
 def _plain(value: float | str) -> float | str:

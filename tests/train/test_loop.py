@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import resource
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from og2.errors import CheckpointError, Og2Error
 from og2.train import checkpoint
-from og2.train.checkpoint import Snapshot
+from og2.train.checkpoint import Retention, Snapshot, Writer
+from og2.train.distributed import Parallel
 from og2.train.loop import RunConfig, train
 from og2.train.optim import OptimConfig, WeightAverage, learning_rate
+from og2.train.task import Part, mean_part
 
 OPTIM = OptimConfig(steps=12, lr=1e-2, warmup=3, decay=0.5, ema=0.9)
 
@@ -22,21 +26,31 @@ OPTIM = OptimConfig(steps=12, lr=1e-2, warmup=3, decay=0.5, ema=0.9)
 class Line:
     """Fits a small linear map; can be told to fail at a step."""
 
+    kinds = ("loss",)
+
     def __init__(self, fail_at: int | None = None, bad: float = float("nan")) -> None:
         torch.manual_seed(0)
         self.module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1))
         self.fail_at, self.bad = fail_at, bad
+        self.parallel = Parallel(self.module)
 
-    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def parts(self, step: int, generator: torch.Generator) -> list[Part]:
         if step == self.fail_at:
             raise KeyboardInterrupt
         x = torch.randn(8, 3, generator=generator)
-        return (self.module(x) - x.sum(1, keepdim=True)).square().mean(), {"step_seen": float(step)}
+        return [
+            Part(
+                {"loss": 1.0}, lambda: mean_part(self.mean(x), {"step_seen": float(step)}), (f"rows:{step}",)
+            )
+        ]
 
-    def evaluate(self, step: int) -> dict[str, float]:
+    def mean(self, x: Tensor) -> Tensor:
+        return (self.module(x) - x.sum(1, keepdim=True)).square().mean()
+
+    def evaluate(self, step: int, module: nn.Module) -> dict[str, float]:  # noqa: ARG002
         return {"at": float(step)}
 
-    def export(self, folder: Path) -> None:
+    def export(self, folder: Path, module: nn.Module) -> None:  # noqa: ARG002
         folder.mkdir(parents=True, exist_ok=True)
         torch.save({}, folder / "exported")
 
@@ -68,46 +82,87 @@ def test_metrics_are_lines_of_json_with_units(tmp_path: Path) -> None:
     train(Line(), _config(tmp_path), OPTIM)
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in records] == [4, 6, 8, 12, 12]
-    assert {"loss", "s_per_step", "lr", "grad_norm"} <= set(records[0])
+    assert {"loss", "s_per_step", "lr", "grad_norm", "step_seen", "data_wait_share", "peak_gb"} <= set(
+        records[0]
+    )
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_a_loss_that_is_not_finite_stops_the_run_and_its_rows_are_written(tmp_path: Path, where: str) -> None:
     class Broken(Line):
-        def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-            loss, metrics = super().loss(step, generator)
-            return (loss * float("nan"), metrics) if step == 3 else (loss, metrics)
+        def parts(self, step: int, generator: torch.Generator) -> list[Part]:
+            parts = super().parts(step, generator)
+            if step != 3:
+                return parts
+            bad = {
+                "loss": lambda: self.module.sum_of().log(),
+                "gradient": lambda: self.module.sum_of().sqrt(),
+            }
+            return [Part({"loss": 1.0}, lambda: mean_part(bad[where](), {}), parts[0].ids)]
 
-    with pytest.raises(Og2Error, match="step 3 is nan"):
-        train(Broken(), _config(tmp_path), OPTIM)
+    broken = Broken()
+    first = next(broken.module.parameters())
+    broken.module.sum_of = lambda: (first * 0).sum() - float(where == "loss")
+    with pytest.raises(Og2Error, match=f"the {where} of step 3 is (nan|inf)"):
+        train(broken, _config(tmp_path), OPTIM)
     assert _final(tmp_path).values["step"] == 3
+    report = json.loads((tmp_path / "bad-step-00000003.json").read_text())
+    assert report["rows"] == [[["rows:3"]]]
 
 
 def test_a_half_written_checkpoint_is_not_seen_and_old_ones_go(tmp_path: Path) -> None:
-    for step in (1, 2, 3):
-        checkpoint.save(
-            tmp_path, step, Snapshot({"parameters": {"w": torch.full((2,), float(step))}}, {"a": step})
-        )
+    writer = Writer(tmp_path, Retention(last=2, every=4))
+    for step in (1, 2, 3, 4, 5, 6, 7):
+        writer.save(step, _snapshot(step))
+    writer.finish()
     (tmp_path / "step-00000009").mkdir()
     (tmp_path / ".writing-00000010").mkdir()
     last = checkpoint.load_last(tmp_path)
     assert last is not None
-    assert last.values == {"step": 3, "a": 3}
-    assert [p.name for p in checkpoint.finished(tmp_path)] == ["step-00000002", "step-00000003"]
+    assert last.values == {"step": 7, "a": 7}
+    assert last.tensors["parameters"]["w"].tolist() == [7.0, 7.0]
+    assert [checkpoint.step_of(p) for p in checkpoint.finished(tmp_path)] == [4, 6, 7]
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_standing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    snapshot = Snapshot({"parameters": {"w": torch.zeros(2)}}, {})
-    checkpoint.save(tmp_path, 1, snapshot)
+def test_what_is_saved_is_what_was_there_when_it_was_asked_for(tmp_path: Path) -> None:
+    writer, snapshot = Writer(tmp_path), _snapshot(1, size=200_000)
+    writer.save(1, snapshot)
+    snapshot.tensors["parameters"]["w"].zero_()
+    writer.finish()
+    last = checkpoint.load_last(tmp_path)
+    assert last is not None
+    assert bool((last.tensors["parameters"]["w"] == 1).all())
 
-    def refuse(*_: object) -> None:
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", refuse)
-    with pytest.raises(CheckpointError, match="No space left"):
-        checkpoint.save(tmp_path, 2, snapshot)
+def test_a_full_disk_leaves_the_last_checkpoint_standing(tmp_path: Path) -> None:
+    writer = Writer(tmp_path)
+    writer.save(1, _snapshot(1))
+    writer.finish()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"cannot write the checkpoint .* still stands"):  # noqa: PT012
+            writer.save(2, _snapshot(2, size=100_000))
+            writer.finish()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_checkpoints_of_the_first_form_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "step-00000005"
+    folder.mkdir()
+    for group in ("parameters", "average", "optimizer"):
+        save_file({"w": torch.ones(2)}, folder / f"{group}.safetensors")
+    (folder / "state.json").write_text('{"step": 5}')
+    last = checkpoint.load_last(tmp_path)
+    assert last is not None
+    assert last.tensors["average"]["w"].tolist() == [1.0, 1.0]
+
+
+def _snapshot(step: int, size: int = 2) -> Snapshot:
+    value = torch.full((size,), float(step))
+    return Snapshot({"parameters": {"w": value}, "average": {}, "optimizer": {}}, {"a": step})
 
 
 def test_the_rate_warms_up_and_falls_to_zero() -> None:

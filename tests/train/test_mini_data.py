@@ -18,7 +18,16 @@ from og2.conditioning.vlm import tokenize
 from og2.data import conversations, latents, world_source
 from og2.data.latents import LatentPool, PoolConfig
 from og2.errors import ConfigError
-from og2.train.flow import FlowDataConfig, Packer
+from og2.train.flow import (
+    FlowDataConfig,
+    FlowEvalConfig,
+    FlowModelConfig,
+    FlowRecipe,
+    Packer,
+    make_task,
+)
+from og2.train.loop import RunConfig
+from og2.train.optim import OptimConfig
 from og2.train.tokenizer import TokenizerRecipe, run
 from og2.train.vlm import cell_labels, tokenize_conversation, vision_patches
 from og2.world.render import render_batch
@@ -169,3 +178,20 @@ def test_empty_scenes_come_as_often_as_asked_and_change_no_other_scene() -> None
     assert 60 <= sum(len(scene.objects) == 0 for scene in some) <= 120
     assert all(b.background_lab == a.background_lab for a, b in zip(plain, some, strict=True))
     assert all(b in (a, replace(a, objects=())) for a, b in zip(plain, some, strict=True))
+
+
+def test_weights_multiply_the_errors_of_their_samples(pool_folder: Path) -> None:
+    sizes = FlowModelConfig(
+        hidden_size=48, num_layers=1, num_attention_heads=1, multiple_of=16, text_feat_dim=7
+    )
+    data = FlowDataConfig(pool_folder, POOL, drawings=3, edits=3)
+    nowhere = FlowEvalConfig(pool_folder, pool_folder, pool_folder)
+    task = make_task(FlowRecipe(RunConfig(pool_folder), OptimConfig(1, 1e-3), data, nowhere, sizes))
+    pack = task.packer.drawings(torch.Generator().manual_seed(0))
+
+    def loss(weights: torch.Tensor | None) -> float:
+        return task._pack_loss(replace(pack, weights=weights), torch.Generator().manual_seed(1)).item()
+
+    each = [loss(one) for one in torch.eye(3)]
+    assert sum(each) == pytest.approx(loss(None), rel=1e-5)
+    assert loss(torch.tensor([2.0, 0.0, 0.5])) == pytest.approx(2 * each[0] + 0.5 * each[2], rel=1e-5)

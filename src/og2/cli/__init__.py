@@ -28,12 +28,13 @@ def finish(code: int) -> NoReturn:
     """After a command: ends the process at once.
 
     Taking down torch and the libraries object by object takes as long as drawing a small picture, and frees
-    what the end of the process frees anyway. Training has writers to close and ends the usual way.
+    what the end of the process frees anyway. Training ends the usual way, but not where several processes
+    train together: their network threads can abort an interpreter that ends so.
     """
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
         sys.stderr.flush()
-    if "og2.train" in sys.modules:
+    if "og2.train" in sys.modules and os.environ.get("WORLD_SIZE", "1") == "1":
         sys.exit(code)
     os._exit(code)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from og2.cli import exits, flags
+from og2.cli import exits, flags, training
 from og2.config import nearest
 from og2.errors import ConfigError
 
@@ -153,32 +153,11 @@ flags.attach(app, "info", [_JSON], [_MODEL], info)
 flags.attach(app, "doctor", [flags.MODEL[0], _JSON], [], doctor)
 
 
-_OVERRIDES = typer.Argument(None, help="Changes to it: section.key=value.")
-
-
-@app.command("train")
-def train(
-    recipe: str = typer.Argument(..., help="A recipe: a YAML file."),
-    overrides: list[str] = _OVERRIDES,
-) -> None:
-    """Train from a recipe.
-
-    og2 train recipes/mini/vae.yaml optim.steps=100
-    """
-    import logging
-
-    from og2.cli.loading import collect_garbage
-    from og2.train.run import run_recipe
-
-    collect_garbage()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    run_recipe(recipe, overrides or [])
-
-
 eval_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure a model.")
 app.add_typer(eval_app, name="eval")
 
 
+training.attach(app)
 _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 

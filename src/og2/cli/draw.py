@@ -43,6 +43,7 @@ def draw(verb: str, given: Mapping[str, Any]) -> None:
         forecast(planned, files, decided)
         return
     where = loading.target(decided)
+    loading.check_adapters(decided)
     height, width = planned.output_size
     outputs.make_ready(files, height * width * len(files))
     loading.say_model(decided)

@@ -32,6 +32,7 @@ ALIASES = {
     "enable-model-cpu-offload": "model-cpu-offload",
     "enable-sequential-cpu-offload": "sequential-cpu-offload",
     "enable-group-offload": "group-offload",
+    "transformer-lora-path": "lora",
 }
 INPUT_FLAGS = frozenset(
     {"--input", "-i", *(f"--{theirs}" for theirs, ours in ALIASES.items() if ours == "input")}
@@ -65,6 +66,11 @@ MODEL = (
 REPORT = (
     Flag("json", bool, "Print one JSON object on stdout and nothing else there."),
     Flag("quiet", bool, "No progress bar and no remarks on stderr; errors only.", short="-q"),
+)
+LORA = Flag(
+    "lora",
+    list[str],
+    "An adapter (LoRA) to draw with: a safetensors file or its folder, FILE or FILE:SCALE; once for each.",
 )
 OFFLOAD = (
     Flag("transformer_path", str, "Take the transformer from this folder instead of the model's own."),
@@ -129,15 +135,6 @@ NOT_YET = (
         "",
         refused="og2 has no TaylorSeer yet; leave the flag out, the picture is the exact one",
     ),
-    Flag(
-        "transformer_lora_path",
-        str,
-        "",
-        refused=(
-            "og2 does not load LoRA weights from the command line yet; merge them and give the folder "
-            "as --transformer-path"
-        ),
-    ),
     Flag("trust_remote_code", bool, "", refused="og2 never runs code from a checkpoint; leave the flag out"),
 )
 INPUT = Flag(
@@ -150,8 +147,8 @@ NO_INPUT = Flag(
     "input", list[str], "", refused="og2 generate draws from words only; for input pictures use og2 edit"
 )
 
-GENERATE = (*DRAWING, NO_INPUT, *MODEL, *OFFLOAD, *REPORT, *NOT_YET)
-EDIT = (INPUT, *DRAWING, *MODEL, *OFFLOAD, *REPORT, *NOT_YET)
+GENERATE = (*DRAWING, NO_INPUT, LORA, *MODEL, *OFFLOAD, *REPORT, *NOT_YET)
+EDIT = (INPUT, *DRAWING, LORA, *MODEL, *OFFLOAD, *REPORT, *NOT_YET)
 TALK = (
     Flag("max_new_tokens", int, "Longest answer, in tokens (default 256)."),
     Flag("seed", int, "Seed of the answer where the model samples it, and of a drawn picture."),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from og2.cli.settings import OFFLOAD_FLAGS
+from og2.cli.settings import OFFLOAD_FLAGS, adapters_of
 from og2.config import nearest
 from og2.errors import CheckpointError, ConfigError
 
@@ -106,9 +106,17 @@ def load(settings: Mapping[str, Any], where: Target) -> OmniGen2Pipeline:
 
     from og2.pipeline import OmniGen2Pipeline
 
+    adapters = adapters_of(settings)
     pipe = OmniGen2Pipeline.from_pretrained(
-        where.model, dtype=getattr(torch, where.dtype), transformer_path=settings.get("transformer_path")
+        where.model,
+        dtype=getattr(torch, where.dtype),
+        transformer_path=settings.get("transformer_path"),
+        fuse=False if adapters else None,
     )
+    for file, scale in adapters:
+        pipe.load_lora_weights(file, scale=scale)
+    if adapters and where.dtype == "float32":  # in half precision the sum would be rounded to it
+        pipe.merge_lora()
     hidden = True if settings.get("quiet") else None  # None: where stderr is no terminal
     pipe.set_progress_bar_config(desc="drawing", unit="step", leave=False, disable=hidden)
     if settings.get("model_cpu_offload"):
@@ -123,6 +131,16 @@ def load(settings: Mapping[str, Any], where: Target) -> OmniGen2Pipeline:
         pipe.to(where.device)
     collect_garbage()
     return pipe
+
+
+def check_adapters(settings: Mapping[str, Any]) -> None:
+    """Reads every --lora, so that a wrong one is refused before the networks are loaded."""
+    adapters = adapters_of(settings)
+    if adapters:
+        from og2.model.lora import read_adapter
+
+        for file, _ in adapters:
+            read_adapter(file)
 
 
 def collect_garbage() -> None:

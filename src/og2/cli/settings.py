@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from og2.cli.flags import DRAWING, INPUT, MODEL, OFFLOAD, REPORT, Flag, normalize
+from og2.cli.flags import DRAWING, INPUT, LORA, MODEL, OFFLOAD, REPORT, Flag, normalize
 from og2.config import nearest, read_yaml
 from og2.errors import ConfigError, ImageError
 
@@ -55,6 +55,21 @@ def prompt_of(settings: Mapping[str, Any]) -> str | None:
     return sys.stdin.read().strip()
 
 
+def adapters_of(settings: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """File and scale of every --lora, in order.   Raises: ConfigError for a scale that is no number."""
+    found = []
+    for text in settings.get("lora", ()):
+        name, separator, scale = text.rpartition(":")
+        if not separator or Path(text).exists():
+            found.append((text, 1.0))
+            continue
+        try:
+            found.append((name, float(scale)))
+        except ValueError as error:
+            raise ConfigError(f"--lora {text}: {scale!r} is no number; give FILE or FILE:SCALE") from error
+    return found
+
+
 def pictures_of(patterns: Sequence[str]) -> list[str]:
     """The picture files that names, folders and patterns stand for, in order; folders and patterns sorted.
 
@@ -79,7 +94,7 @@ def pictures_of(patterns: Sequence[str]) -> list[str]:
 def _from_config(path: str) -> dict[str, Any]:
     known = {
         flag.name: flag
-        for flag in (*DRAWING, *MODEL, *OFFLOAD, *REPORT, INPUT)
+        for flag in (*DRAWING, *MODEL, *OFFLOAD, *REPORT, INPUT, LORA)
         if flag.name not in _NOT_IN_CONFIG
     }
     settings: dict[str, Any] = {}

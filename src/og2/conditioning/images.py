@@ -21,6 +21,7 @@ __all__ = [
     "MAX_SIDE",
     "SIZE_STEP",
     "PictureInput",
+    "fit_image",
     "fit_size",
     "list_images",
     "load_image",
@@ -37,12 +38,16 @@ def preprocess(image: Image.Image, max_pixels: int, max_side: int | None = None)
 
     Takes an RGB picture, as `load_image` returns it.
     """
-    if image.mode != "RGB":
-        raise ImageError(f"preprocess takes RGB pictures, got {image.mode}; read them with load_image")
-    height, width = fit_size(image.height, image.width, max_pixels, max_side)
-    resized = image.resize((width, height), Image.Resampling.LANCZOS)
-    unit_HWC = np.asarray(resized, dtype=np.float32) / 255.0
+    unit_HWC = np.asarray(fit_image(image, max_pixels, max_side), dtype=np.float32) / 255.0
     return torch.from_numpy(unit_HWC).permute(2, 0, 1).unsqueeze(0).contiguous() * 2.0 - 1.0
+
+
+def fit_image(image: Image.Image, max_pixels: int, max_side: int | None = None) -> Image.Image:
+    """The 8-bit RGB picture at its `fit_size`, resized with Lanczos; `preprocess` takes it unchanged."""
+    if image.mode != "RGB":
+        raise ImageError(f"only RGB pictures can be sized, got {image.mode}; read them with load_image")
+    height, width = fit_size(image.height, image.width, max_pixels, max_side)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def resize_output(pixels: Tensor, size: tuple[int, int]) -> Tensor:

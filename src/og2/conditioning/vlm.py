@@ -38,7 +38,10 @@ from og2.conditioning.templates import (
 )
 from og2.errors import CheckpointError, ImageError, RequestError
 
-__all__ = ["Answer", "Processor", "Sampling", "answer", "encode_chat", "encode_prompt", "load_processor"]
+__all__ = [
+    *("Answer", "Processor", "Sampling", "answer", "chat_inputs", "encode_chat", "encode_prompt"),
+    "load_processor",
+]
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def encode_chat(
     stay.
     Raises: RequestError for a prompt that is too long or holds picture control tokens.
     """
-    inputs = _chat_inputs(mllm, processor, prompt, images, ())
+    inputs = chat_inputs(mllm, processor, prompt, images)
     _check_length(inputs["input_ids"].shape[1], mllm, max_sequence_length, "the prompt with its pictures")
     features = _features(mllm, inputs)
     return features[inputs["input_ids"][0] != processor.token_id(IMAGE_PAD)]
@@ -117,7 +120,7 @@ def answer(  # noqa: PLR0913 the one entry for chat; every argument is the user'
     run. The checkpoint's own generation settings are kept except for how the next token is drawn
     (`sampling`).
     """
-    inputs = _chat_inputs(mllm, processor, prompt, images, history)
+    inputs = chat_inputs(mllm, processor, prompt, images, history)
     length = inputs["input_ids"].shape[1]
     _check_length(length + max_new_tokens, mllm, None, f"the conversation with {max_new_tokens} new tokens")
     stops = {token: processor.token_id(token) for token in (IM_END, IMG_TRIGGER, END_OF_TEXT)}
@@ -173,13 +176,19 @@ def _check_length(length: int, mllm: PreTrainedModel, asked: int | None, what: s
         )
 
 
-def _chat_inputs(
+def chat_inputs(
     mllm: PreTrainedModel,
     processor: Processor,
     prompt: str,
-    images: Sequence[Image.Image],
-    history: Sequence[Turn],
+    images: Sequence[Image.Image] = (),
+    history: Sequence[Turn] = (),
 ) -> dict[str, Tensor]:
+    """What the language model's forward takes for one chat prompt, the assistant turn open.
+
+    input_ids (1, T) with picture marks expanded; with pictures also pixel_values, image_grid_thw and, where
+    the library knows it, mm_token_type_ids.
+    Raises: RequestError, ImageError for what cannot be shown; CheckpointError for parts that do not fit.
+    """
     pad = processor.token_id(IMAGE_PAD)
     if pad is None or pad != mllm.config.image_token_id:
         raise CheckpointError(

@@ -232,7 +232,7 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
             axes_dim=self.axes_dim,
             sharing=Sharing(between_sequences=not official, between_targets=one_time and not official),
             together=together,
-            rotary_dtype=torch.float64 if official else torch.float32,
+            rotary_dtype=torch.float64 if official or texts[0].dtype == torch.float64 else torch.float32,
             device=texts[0].device,
         )
         return Prepared(

@@ -101,6 +101,7 @@ class Components:
     processor_folder: Path
     folder: Path
     fingerprint: str
+    transformer_fingerprint: str = ""
 
 
 def load_components(
@@ -129,6 +130,7 @@ def load_components(
         processor_folder=_processor_folder(folder),
         folder=folder,
         fingerprint=fingerprint(folder, *([other] if other else [])),
+        transformer_fingerprint=fingerprint(_transformer_place(other or folder)),
     )
 
 
@@ -146,8 +148,11 @@ def load_transformer(
         return _load_single_file(path, dtype, single_file_config)
     if not path.is_dir():
         raise CheckpointError(f"there is no transformer at {path}; give a folder or a .safetensors file")
-    folder = path / "transformer" if (path / "transformer").is_dir() else path
-    return _load_network(OmniGen2Transformer2DModel, folder, dtype)
+    return _load_network(OmniGen2Transformer2DModel, _transformer_place(path), dtype)
+
+
+def _transformer_place(path: Path) -> Path:
+    return path / "transformer" if (path / "transformer").is_dir() else path
 
 
 def load_vae(folder: str | os.PathLike[str], dtype: torch.dtype | None = None) -> AutoencoderKL:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
@@ -25,10 +25,12 @@ from og2.config import build
 from og2.data.latents import LatentPool, PoolConfig
 from og2.data.world_source import item_rng, to_model
 from og2.model.transformer import OmniGen2Transformer2DModel, Sequence
+from og2.train.distributed import Parallel, process_group
 from og2.train.loop import RunConfig, train
-from og2.train.objective import FlowLoss, TimeConfig, flow_loss, noisy, sample_times
+from og2.train.objective import TimeConfig, noisy, sample_times, squared_errors
 from og2.train.optim import OptimConfig
 from og2.train.preview import PreviewConfig, Wish, decode, draw
+from og2.train.task import Part, PartLoss, Work
 from og2.world.language import describe
 from og2.world.render import render_batch
 from og2.world.score import score_edit, score_t2i
@@ -108,8 +110,14 @@ class FlowRecipe:
 
 def run(recipe: FlowRecipe) -> None:
     """Train (or resume) the transformer of `recipe`."""
+    with process_group():
+        train(make_task(recipe), recipe.run, recipe.optim)
+
+
+def make_task(recipe: FlowRecipe) -> FlowTask:
+    """The recipe's task, fresh."""
     torch.manual_seed(recipe.run.seed)
-    train(FlowTask(recipe), recipe.run, recipe.optim)
+    return FlowTask(recipe)
 
 
 @dataclass
@@ -126,36 +134,46 @@ class Pack:
 class FlowTask:
     """The transformer as the loop sees it."""
 
+    kinds = ("loss",)
+
     def __init__(self, recipe: FlowRecipe) -> None:
         self.recipe = recipe
         self.module = make_transformer(recipe.model, recipe.start)
+        self.parallel = Parallel(self.module)
         self.pool = LatentPool(recipe.data.pool_folder, recipe.data.pool)
         self.packer = Packer(self.pool, recipe.data)
         self._judge: Judge | None = None
 
-    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Token-weighted loss of one drawing pack and one edit pack."""
+    def parts(self, step: int, generator: torch.Generator) -> list[Part]:
+        """One drawing pack and one edit pack."""
         del step
-        # Plain attention: at these lengths the fused CPU kernel's backward was measured slower.
-        with sdpa_kernel(SDPBackend.MATH):
-            drawings = self._pack_loss(self.packer.drawings(generator), generator)
-            edits = self._pack_loss(self.packer.edits(generator), generator)
-        counts = (len(drawings.per_sample), len(edits.per_sample))
-        value = (drawings.total * counts[0] + edits.total * counts[1]) / sum(counts)
-        return value, {"loss_draw": drawings.total.item(), "loss_edit": edits.total.item()}
+        packs = {"draw": self.packer.drawings(generator), "edit": self.packer.edits(generator)}
+        return [self._part(name, pack, generator) for name, pack in packs.items()]
 
-    def evaluate(self, step: int) -> dict[str, float]:
+    def evaluate(self, step: int, module: nn.Module) -> dict[str, float]:
         """Scores of previews on unseen prompts and edits."""
-        del step
+        del step, module
         if self._judge is None:
             self._judge = Judge(self.recipe.evaluation, self.recipe.data.pool.size_px)
         return self._judge.scores(self.module)
 
-    def export(self, folder: Path) -> None:
+    def export(self, folder: Path, module: nn.Module) -> None:
         """diffusers' layout."""
+        del module
         self.module.save_pretrained(folder)
 
-    def _pack_loss(self, pack: Pack, generator: torch.Generator) -> FlowLoss:
+    def _part(self, name: str, pack: Pack, generator: torch.Generator) -> Part:
+        def compute() -> PartLoss:
+            # Plain attention: at these lengths the fused CPU kernel's backward was measured slower.
+            with sdpa_kernel(SDPBackend.MATH):
+                loss = self._pack_loss(pack, generator)
+            return PartLoss({"loss": loss}, {f"loss_{name}": (loss.detach(), count)})
+
+        count = float(sum(x.numel() for x in pack.targets))
+        return Part({"loss": count}, compute, work=Work(samples=len(pack.targets)))
+
+    def _pack_loss(self, pack: Pack, generator: torch.Generator) -> Tensor:
+        """The squared error summed over the pack."""
         sizes = [(x.shape[-2], x.shape[-1]) for x in pack.targets]
         times = sample_times(self.recipe.time, sizes, generator)
         noises = [torch.randn(x.shape, generator=generator) for x in pack.targets]
@@ -163,7 +181,8 @@ class FlowTask:
         with torch.autocast("cpu", torch.bfloat16):
             prepared = self.module.prepare(pack.texts, pack.references, sizes, pack.sequences)
             predicted = self.module.velocity(latents, times, prepared)
-        return flow_loss(predicted, pack.targets, noises, pack.weights)
+        errors = squared_errors(predicted, pack.targets, noises)
+        return (errors if pack.weights is None else errors * pack.weights).sum()
 
 
 class Packer:

@@ -1,172 +1,335 @@
 """The training loop every recipe goes through: step, average, log, save, resume, evaluate.
 
-What differs between VAE, language model and transformer is a `Task`: its module, the loss of step n, and what
-to measure now and then. Data are a pure function of (seed, step), so a resumed run sees what the
-uninterrupted one would have seen.
+What differs between VAE, language model and transformer is a `Task`. Gradients are those of the mean over
+the whole step, whatever it is cut into: parts of a step, ranks. All randomness of a step follows from (seed,
+step, rank) or from the numbers of its samples, and the global generator is seeded anew at every step; so a
+resumed run sees what the uninterrupted one would have seen, and there is no state of generators to keep.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import signal
+import sys
+import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
-from og2.errors import Og2Error
+from og2.errors import Cancelled, ConfigError, Og2Error
 from og2.tracking import Tracker
-from og2.train import checkpoint, distributed
-from og2.train.distributed import average_gradients, is_first, rank
+from og2.train import checkpoint
+from og2.train.checkpoint import Retention, Snapshot
+from og2.train.distributed import gathered, is_first, largest, process_group, rank, summed, world_size
+from og2.train.faults import bad_step
+from og2.train.meters import Meters
 from og2.train.optim import OptimConfig, WeightAverage, adamw, learning_rate
+from og2.train.task import Part, Sampling, Shardable, Stateful, Task
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Where a run lives and how often it reports.   Units: *_every in steps, save_every_s in seconds."""
+    """Where a run lives and how often it reports.   Units: *_every in steps, save_every_s in seconds.
+
+    save_every: also save at multiples of so many steps (0: by time only). keep_last, keep_every: which
+    checkpoints stay. evaluate_first: evaluate before the first step. peak_tflops: what the device can do, for
+    MFU; None measures matrix products at the start. tensorboard, wandb: write there too.
+    """
 
     folder: Path
     seed: int = 0
     threads: int = 2
     log_every: int = 20
     eval_every: int = 500
+    evaluate_first: bool = False
     save_every_s: float = 150.0
+    save_every: int = 0
+    keep_last: int = 2
+    keep_every: int = 0
+    peak_tflops: float | None = None
     tensorboard: bool = False
+    wandb: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "log_every", "eval_every", "keep_last"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"run.{name}={getattr(self, name)}; it starts at 1")
 
 
-class Task(Protocol):
-    """What a recipe trains."""
-
-    module: nn.Module
-
-    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """The loss of step `step` (0-based) and figures to log; all randomness is from (step, generator)."""
-        ...
-
-    def evaluate(self, step: int) -> dict[str, float]:
-        """Figures of the averaged weights, which are in `module` during this call."""
-        ...
-
-    def export(self, folder: Path) -> None:
-        """Write the averaged weights, which are in `module` during this call, in the published layout."""
-        ...
-
-
-def train(task: Task, run: RunConfig, optim: OptimConfig) -> None:
+def train(task: Task, run: RunConfig, optim: OptimConfig, rate: Callable[[int], float] | None = None) -> None:
     """Train `task` to the end of its schedule, resuming from the newest checkpoint of the run's folder.
 
-    Raises: Og2Error when the loss is not finite (state as of the last checkpoint is kept).
+    `rate`: the learning rate of the update with that 0-based index; by default `optim`'s schedule.
+    Ctrl-C or SIGTERM saves after the step under way. Raises: Og2Error when loss or gradient is not finite
+    (the last checkpoint stands), Cancelled when it was asked to stop, CheckpointError when the disk refuses.
     """
+    if optim.steps < 1:
+        raise ConfigError(f"optim.steps={optim.steps}; give the number of steps")
     torch.set_num_threads(run.threads)
-    distributed.start()
-    try:
-        _Trainer(task, run, optim).run_to_end()
-    finally:
-        distributed.stop()
+    with process_group(), _asked_to_stop() as stop:
+        trainer = Trainer(task, run, optim, rate or (lambda step: learning_rate(optim, step)))
+        try:
+            trainer.run_to_end(stop)
+        finally:
+            trainer.writer.settle()
+            if isinstance(task, Stateful):
+                task.close()
 
 
-class _Trainer:
-    def __init__(self, task: Task, run: RunConfig, optim: OptimConfig) -> None:
-        self.task, self.run, self.optim = task, run, optim
+@dataclass(frozen=True)
+class Trial:
+    """What one step took: seconds, the most memory held (GB), samples and tokens, values that learn."""
+
+    seconds: float
+    peak_gb: float
+    samples: int
+    tokens: int
+    num_parameters: int
+
+
+def try_step(
+    task: Task, run: RunConfig, optim: OptimConfig, rate: Callable[[int], float] | None = None
+) -> Trial:
+    """One step that is not kept, after one that warms up; nothing is written.   Raises: as `train`."""
+    torch.set_num_threads(run.threads)
+    trainer = Trainer(task, run, optim, rate or (lambda step: learning_rate(optim, step)))
+    trainer.advance(threading.Event())
+    trainer.meters.take()
+    trainer.advance(threading.Event())
+    found = trainer.meters.take()
+    seconds = found["s_per_step"]
+    return Trial(
+        seconds,
+        found["peak_gb"],
+        round(found.get("samples_per_s", 0.0) * seconds),
+        round(found.get("tokens_per_s", 0.0) * seconds),
+        sum(p.numel() for p in trainer.parameters),
+    )
+
+
+class Trainer:
+    """The state of a run, and one step of it after the other; starts from the newest checkpoint there is."""
+
+    def __init__(self, task: Task, run: RunConfig, optim: OptimConfig, rate: Callable[[int], float]) -> None:
+        self.task, self.run, self.optim, self.rate = task, run, optim, rate
         named = [(n, p) for n, p in task.module.named_parameters() if p.requires_grad]
         self.parameters = [p for _, p in named]
         self.names = {id(p): n for n, p in named}
         self.optimizer = adamw(named, optim)
         self.average = WeightAverage(named, optim.ema)
+        self.writer = checkpoint.Writer(run.folder / "checkpoints", Retention(run.keep_last, run.keep_every))
+        self.meters = Meters(run.peak_tflops, self.parameters[0].device)
         self.step = 0
-        self.train_s = 0.0
+        self.saved_at = time.monotonic()
         self._resume()
 
-    def run_to_end(self) -> None:
-        saved_at = logged_at = time.monotonic()
-        sums: dict[str, float] = {}
-        count = 0
+    def run_to_end(self, stop: threading.Event) -> None:
+        """Train until the schedule ends or `stop` is set; log, evaluate and save on the way."""
         folder = self.run.folder if is_first() else self.run.folder / f"rank-{rank()}"
-        with Tracker(folder, self.run.tensorboard) as tracker:
+        board = Tracker(folder, self.run.tensorboard, self.run.wandb)
+        with board as tracker, _progress(self.step, self.optim.steps) as show:
+            if self.run.evaluate_first and self.step == 0:
+                self._evaluate(tracker)
             while self.step < self.optim.steps:
-                metrics = self._one_step()
-                count += 1
-                for name, value in metrics.items():
-                    sums[name] = sums.get(name, 0.0) + value
-                if self.step % self.run.log_every == 0 or self.step == self.optim.steps:
-                    now = time.monotonic()
-                    means = {name: value / count for name, value in sums.items()}
-                    self.train_s += now - logged_at
-                    tracker.log(
-                        self.step, {**means, "s_per_step": (now - logged_at) / count, "train_s": self.train_s}
-                    )
-                    sums, count, logged_at = {}, 0, now
-                if is_first() and (self.step % self.run.eval_every == 0 or self.step == self.optim.steps):
+                is_due, is_asked = self.advance(stop)
+                is_last = self.step == self.optim.steps
+                if self.step % self.run.log_every == 0 or is_last:
+                    found = self.meters.take()
+                    tracker.log(self.step, found)
+                    show(self.step, found["loss"])
+                if (self.step % self.run.eval_every == 0 or is_last) and not is_asked:
                     self._evaluate(tracker)
-                due = time.monotonic() - saved_at > self.run.save_every_s
-                if is_first() and (due or self.step == self.optim.steps):
+                if is_due or is_last or is_asked:
                     self._save()
-                    saved_at = time.monotonic()
+                if is_asked and not is_last:
+                    self.writer.finish()
+                    raise Cancelled(
+                        f"stopped after step {self.step} of {self.optim.steps}, saved in {self.run.folder}; "
+                        "the same command goes on from there"
+                    )
+            self.writer.finish()
 
-    def _one_step(self) -> dict[str, float]:
-        generator = torch.Generator().manual_seed((self.run.seed * 1_000_003 + self.step) * 64 + rank())
+    def advance(self, stop: threading.Event) -> tuple[bool, bool]:
+        """Trains one step; whether a save is due, and whether some rank was asked to stop."""
+        seed = (self.run.seed * 1_000_003 + self.step) * 64 + rank()
+        torch.manual_seed(seed)
+        rate = self.rate(self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.optim, self.step)
+            group["lr"] = rate
         self.task.module.train()
-        loss, metrics = self.task.loss(self.step, generator)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise Og2Error(
-                f"the loss of step {self.step} is {value}; lower lr, or look at the data of this step"
-            )
+        with self.meters.waiting():
+            parts = self.task.parts(self.step, torch.Generator().manual_seed(seed))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        average_gradients(self.parameters)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.clip)
+        losses, is_due, is_asked = self._backward(parts, stop)
+        norm = float(self._clipped())
+        if not all(map(math.isfinite, [*losses.values(), norm])):
+            raise Og2Error(bad_step(self.run.folder, self.step, parts, losses, norm))
         self.optimizer.step()
         self.average.update()
         self.step += 1
-        return {
-            "loss": value,
-            **metrics,
-            "grad_norm": float(norm),
-            "lr": self.optimizer.param_groups[0]["lr"],
-        }
+        self.meters.add(parts, {"loss": sum(losses.values()), "grad_norm": norm, "lr": rate})
+        return is_due, is_asked
+
+    def _backward(self, parts: Sequence[Part], stop: threading.Event) -> tuple[dict[str, float], bool, bool]:
+        """Gradients of the mean over the whole step; its losses by kind; whether to save, whether to stop."""
+        kinds = self.task.kinds
+        counts = summed([sum(part.counts.get(kind, 0.0) for part in parts) for kind in kinds])
+        rounds = largest(len(parts))
+        sums = [0.0] * len(kinds)
+        for index in range(rounds):
+            # A rank with fewer parts repeats its last one for nothing, so that all ranks do the same calls.
+            part, weight = parts[min(index, len(parts) - 1)], float(index < len(parts)) * world_size()
+            with self.task.parallel.part(is_last=index == rounds - 1):
+                found = part.compute()
+                scaled = [
+                    found.losses[kind] * (weight / (count or 1.0))
+                    for kind, count in zip(kinds, counts, strict=True)
+                    if kind in found.losses
+                ]
+                torch.stack(scaled).sum().backward()
+            if weight:
+                self.meters.see(found.figures)
+                for place, kind in enumerate(kinds):
+                    sums[place] += found.losses[kind].item() if kind in found.losses else 0.0
+        self.task.parallel.finish(self.parameters)
+        flags = [is_first() and self._is_due(), self.writer.is_written, stop.is_set()]
+        *sums, due, written, asked = summed([*sums, *map(float, flags)])
+        if written == world_size():
+            self.writer.finish()
+        losses = {k: s / c if c else 0.0 for k, s, c in zip(kinds, sums, counts, strict=True)}
+        return losses, bool(due), bool(asked)
+
+    def _clipped(self) -> torch.Tensor:
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.clip)
+        return norm.full_tensor() if isinstance(norm, torch.distributed.tensor.DTensor) else norm
+
+    def _is_due(self) -> bool:
+        """Whether the step under way is one to save after."""
+        by_step = self.run.save_every and (self.step + 1) % self.run.save_every == 0
+        return bool(by_step) or time.monotonic() - self.saved_at > self.run.save_every_s
 
     def _evaluate(self, tracker: Tracker) -> None:
+        started = time.monotonic()
+        with self._averaged() as module:
+            if module is not None:
+                with torch.no_grad():
+                    metrics = self.task.evaluate(self.step, module)
+                if metrics:
+                    figures = {f"eval/{k}": v for k, v in metrics.items()}
+                    tracker.log(self.step, {**figures, "eval_s": time.monotonic() - started})
+                self.task.export(self.run.folder / "export", module)
+                if isinstance(self.task, Sampling):
+                    self.task.sample(self.step, self.run.folder / "export")
+        self.meters.leave_out(time.monotonic() - started)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[nn.Module | None]:
+        """A module with the averaged weights in evaluation mode on the first rank; None on the others."""
+        if self.task.parallel.is_sharded:
+            assert isinstance(self.task, Shardable)
+            tensors = self.average.gathered()
+            module = self.task.unsharded() if is_first() else None
+            if module is not None:
+                module.load_state_dict(tensors, strict=False)
+            yield module
+            return
+        if not is_first():
+            yield None
+            return
         self.average.swap()
         self.task.module.eval()
         try:
-            with torch.no_grad():
-                started = time.monotonic()
-                metrics = self.task.evaluate(self.step)
-            if metrics:
-                tracker.log(
-                    self.step,
-                    {**{f"eval/{k}": v for k, v in metrics.items()}, "eval_s": time.monotonic() - started},
-                )
-            self.task.export(self.run.folder / "export")
+            yield self.task.module
         finally:
             self.average.swap()
 
     def _save(self) -> None:
-        tensors = {
-            "parameters": {self.names[id(p)]: p for p in self.parameters},
+        groups = {
+            "parameters": {self.names[id(p)]: p.detach() for p in self.parameters},
             "average": self.average.tensors,
             "optimizer": checkpoint.optimizer_tensors(self.optimizer, self.names),
         }
-        values = {"num_updates": self.average.num_updates, "train_s": self.train_s}
-        checkpoint.save(self.run.folder / "checkpoints", self.step, checkpoint.Snapshot(tensors, values))
+        values = {
+            "num_updates": self.average.num_updates,
+            "seed": self.run.seed,
+            "ranks": world_size(),
+            **self.meters.state(),
+        }
+        if isinstance(self.task, Stateful):
+            values["data"] = self.task.position()
+        self.writer.save(self.step, Snapshot(groups, values))
+        self.saved_at = time.monotonic()
 
     def _resume(self) -> None:
-        snapshot = checkpoint.load_last(self.run.folder / "checkpoints")
-        if snapshot is None:
+        folders = checkpoint.finished(self.run.folder / "checkpoints")
+        agreed = gathered([folder.name for folder in folders[-1:]])
+        if any(name != agreed[0] for name in agreed):
+            raise ConfigError(
+                f"ranks see different checkpoints ({agreed}); run.folder must be on a shared disk"
+            )
+        if not folders:
             return
-        with torch.no_grad():
-            for parameter in self.parameters:
-                parameter.copy_(snapshot.tensors["parameters"][self.names[id(parameter)]])
-        self.average.tensors = {n: snapshot.tensors["average"][n] for n in self.average.tensors}
-        self.average.num_updates = snapshot.values["num_updates"]
-        self.train_s = snapshot.values["train_s"]
-        self.step = snapshot.values["step"]
-        checkpoint.restore_optimizer(self.optimizer, self.names, snapshot.tensors["optimizer"])
+        values = checkpoint.read_values(folders[-1])
+        parameters = {self.names[id(p)]: p.detach() for p in self.parameters}
+        for name, tensor in checkpoint.read_group(folders[-1], "parameters", parameters).items():
+            parameters[name].copy_(tensor)
+        for name, tensor in checkpoint.read_group(folders[-1], "average", self.average.tensors).items():
+            if name in self.average.tensors:
+                self.average.tensors[name].copy_(tensor)
+        stored = checkpoint.read_group(folders[-1], "optimizer", parameters)
+        checkpoint.restore_optimizer(self.optimizer, self.names, stored)
+        self.average.num_updates = values["num_updates"]
+        self.step = values["step"]
+        self.meters.go_on(values)
+        if isinstance(self.task, Stateful) and "data" in values:
+            self.task.go_to(values["data"])
+        logger.info("resuming from %s", folders[-1])
+
+
+@contextmanager
+def _progress(first: int, total: int) -> Iterator[Callable[[int, float], None]]:
+    """A bar with the time that is left, where the first rank writes to a terminal; told (step, loss)."""
+    if not is_first() or not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    with tqdm(total=total, initial=first, unit="step") as bar, logging_redirect_tqdm():
+
+        def show(step: int, loss: float) -> None:
+            bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+            bar.update(step - bar.n)
+
+        yield show
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set while the context is open; a second one stops at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        del number, frame
+        event.set()
+        logger.info("stopping after this step; once more stops at once")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

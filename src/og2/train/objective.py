@@ -39,14 +39,6 @@ class TimeConfig:
     num_tokens: int | None = None
 
 
-@dataclass(frozen=True)
-class FlowLoss:
-    """The squared error summed over samples, per latent value, and each sample's mean."""
-
-    total: Tensor
-    per_sample: Tensor
-
-
 def sample_times(config: TimeConfig, sizes: Sequence[tuple[int, int]], generator: torch.Generator) -> Tensor:
     """Training times (B,) for targets of these latent sizes (h, w)."""
     return times_from_normal(config, torch.randn(len(sizes), generator=generator), sizes)
@@ -68,24 +60,30 @@ def noisy(picture: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
     return t * picture + (1 - t) * noise
 
 
-def flow_loss(
-    predicted: Sequence[Tensor],
-    pictures: Sequence[Tensor],
-    noises: Sequence[Tensor],
-    weights: Tensor | None = None,
-) -> FlowLoss:
-    """The token-weighted loss of several samples of any sizes: a large target weighs as much as its area.
+def squared_errors(
+    predicted: Sequence[Tensor], pictures: Sequence[Tensor], noises: Sequence[Tensor]
+) -> Tensor:
+    """The squared error of each sample, summed over its values, (B,).
 
-    Shapes: lists of (C, h, w). weights: (B,) factors of the samples in `total`; None is one for all.
+    Divided by the number of values of the whole step it is the token-weighted loss: a large target weighs as
+    much as its area. In float32, or in float64 where the prediction is.
+    Shapes: lists of B tensors (C, h, w) of any sizes.
     """
-    errors = [
-        (v.float() - (x1.float() - x0.float())).square()
-        for v, x1, x0 in zip(predicted, pictures, noises, strict=True)
-    ]
-    count = sum(error.numel() for error in errors)
-    sums = torch.stack([error.sum() for error in errors])
-    total = (sums if weights is None else sums * weights).sum() / count
-    return FlowLoss(total, torch.stack([error.detach().mean() for error in errors]))
+    return torch.stack(
+        [
+            (_fine(v) - (_fine(x1) - _fine(x0))).square().sum()
+            for v, x1, x0 in zip(predicted, pictures, noises, strict=True)
+        ]
+    )
+
+
+def time_bins(times: Sequence[float], num_bins: int = 10) -> list[int]:
+    """The bin of each time in [0, 1]; bin 0 is nearest to noise."""
+    return [min(num_bins - 1, int(t * num_bins)) for t in times]
+
+
+def _fine(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def _v1_factor(patches: int) -> float:

@@ -14,13 +14,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from og2.train.distributed import local, whole
+
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW and its schedule.   Units: steps; `decay` is the share of them over which lr falls to zero."""
+    """AdamW and its schedule.   Units: steps; `decay` is the share of them over which lr falls to zero.
 
-    steps: int
+    steps: optimizer steps of the run; a recipe with stages leaves it out.
+    """
+
     lr: float
+    steps: int = 0
     warmup: int = 100
     schedule: Literal["constant", "cosine", "linear"] = "cosine"
     decay: float = 1.0
@@ -57,29 +62,36 @@ class WeightAverage:
     """Exponential moving average of parameters in float32.
 
     The decay of update n is min(decay, (1 + n) / (10 + n)), so that the first weights are soon forgotten.
+    With decay 0 nothing is kept: the average is the parameters themselves.
     """
 
     def __init__(self, named_parameters: Iterable[tuple[str, nn.Parameter]], decay: float) -> None:
         self.decay = decay
         self.num_updates = 0
         self._parameters = dict(named_parameters)
-        self.tensors: dict[str, Tensor] = {n: p.detach().float().clone() for n, p in self._parameters.items()}
+        kept = self._parameters if decay else {}
+        self.tensors: dict[str, Tensor] = {n: p.detach().float().clone() for n, p in kept.items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """Move the average toward the current parameters."""
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         self.num_updates += 1
-        average, current = (
-            list(self.tensors.values()),
-            [p.detach().float() for p in self._parameters.values()],
-        )
+        if not self.tensors:
+            return
+        average = [local(tensor) for tensor in self.tensors.values()]
+        current = [local(p.detach()).float() for p in self._parameters.values()]
         torch._foreach_lerp_(average, current, 1.0 - decay)
 
     @torch.no_grad()
     def swap(self) -> None:
         """Exchange the average and the model's parameters; a second call exchanges them back."""
-        for name, parameter in self._parameters.items():
-            kept = parameter.detach().clone()
-            parameter.copy_(self.tensors[name])
-            self.tensors[name].copy_(kept)
+        for name, average in self.tensors.items():
+            parameter = local(self._parameters[name])
+            kept = parameter.clone()
+            parameter.copy_(local(average))
+            local(average).copy_(kept)
+
+    def gathered(self) -> dict[str, Tensor]:
+        """The whole average by name, on the CPU; every rank must ask for it."""
+        return {name: whole(self.tensors.get(name, p)) for name, p in self._parameters.items()}

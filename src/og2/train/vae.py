@@ -14,12 +14,14 @@ from pathlib import Path
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from og2.data import world_source
+from og2.train.distributed import Parallel, process_group
 from og2.train.loop import RunConfig, train
 from og2.train.optim import OptimConfig
+from og2.train.task import Part, PartLoss, mean_part
 from og2.world.scenes import Scene
 
 logger = logging.getLogger(__name__)
@@ -91,12 +93,20 @@ class VaeRecipe:
 
 def run(recipe: VaeRecipe) -> None:
     """Train (or resume) the VAE of `recipe`."""
+    with process_group():
+        train(make_task(recipe), recipe.run, recipe.optim)
+
+
+def make_task(recipe: VaeRecipe) -> VaeTask:
+    """The recipe's task, fresh."""
     torch.manual_seed(recipe.run.seed)
-    train(VaeTask(recipe), recipe.run, recipe.optim)
+    return VaeTask(recipe)
 
 
 class VaeTask:
     """The VAE as the loop sees it."""
+
+    kinds = ("loss",)
 
     def __init__(self, recipe: VaeRecipe) -> None:
         self.recipe = recipe
@@ -105,8 +115,13 @@ class VaeTask:
         else:
             self.module = AutoencoderKL.from_pretrained(recipe.start)
         self.module.encoder.requires_grad_(recipe.train_encoder)
+        self.parallel = Parallel(self.module)
 
-    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def parts(self, step: int, generator: torch.Generator) -> list[Part]:
+        """One batch."""
+        return [Part({"loss": 1.0}, lambda: self._loss(step, generator))]
+
+    def _loss(self, step: int, generator: torch.Generator) -> PartLoss:
         """Weighted reconstruction error plus KL of one batch."""
         weights = self.recipe.loss
         pixels = self._pixels(step, generator)
@@ -133,7 +148,7 @@ class VaeTask:
                 "kl": kl.item(),
                 "std": logvar.mul(0.5).exp().mean().item(),
             }
-        return value + weights.kl * kl, metrics
+        return mean_part(value + weights.kl * kl, metrics)
 
     def _pixels(self, step: int, generator: torch.Generator) -> Tensor:
         data = self.recipe.data
@@ -149,9 +164,9 @@ class VaeTask:
         pixels = world_source.pictures(batch, data.size_px)
         return crop_objects(pixels, batch, data.crop_px, generator) if crops else pixels
 
-    def evaluate(self, step: int) -> dict[str, float]:
+    def evaluate(self, step: int, module: nn.Module) -> dict[str, float]:
         """PSNR on unseen scenes by number of objects, and the latents' statistics (kept for `export`)."""
-        del step
+        del step, module
         result, latents = {}, []
         for number in (1, 2, 3):
             shares = [float(number == k) for k in (1, 2, 3)]
@@ -173,8 +188,9 @@ class VaeTask:
             "channel_std_max": channel_std.max().item(),
         }
 
-    def export(self, folder: Path) -> None:
+    def export(self, folder: Path, module: nn.Module) -> None:
         """diffusers' layout with shift_factor and scaling_factor measured by `evaluate`."""
+        del module
         if self.recipe.train_encoder:
             mean, std = self.statistics
             self.module.register_to_config(shift_factor=round(mean, 6), scaling_factor=round(1.0 / std, 6))

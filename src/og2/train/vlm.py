@@ -25,8 +25,10 @@ from og2.conditioning.templates import END_OF_TEXT, IM_END, IMAGE_PAD
 from og2.conditioning.vlm import tokenize
 from og2.data import conversations, world_source
 from og2.data.conversations import Conversation
+from og2.train.distributed import Parallel, process_group
 from og2.train.loop import RunConfig, train
 from og2.train.optim import OptimConfig
+from og2.train.task import Part, PartLoss, mean_part
 from og2.world.spec import COLORS, SHAPES, SIZES, Scene
 
 logger = logging.getLogger(__name__)
@@ -87,8 +89,14 @@ class VlmRecipe:
 
 def run(recipe: VlmRecipe) -> None:
     """Train (or resume) the vision-language model of `recipe`."""
+    with process_group():
+        train(make_task(recipe), recipe.run, recipe.optim)
+
+
+def make_task(recipe: VlmRecipe) -> VlmTask:
+    """The recipe's task, fresh."""
     torch.manual_seed(recipe.run.seed)
-    train(VlmTask(recipe), recipe.run, recipe.optim)
+    return VlmTask(recipe)
 
 
 class _WithHeads(nn.Module):
@@ -113,6 +121,8 @@ class _Batch:
 class VlmTask:
     """The language model as the loop sees it."""
 
+    kinds = ("loss",)
+
     def __init__(self, recipe: VlmRecipe) -> None:
         self.recipe = recipe
         self.processor = load_processor(recipe.processor)
@@ -121,13 +131,18 @@ class VlmTask:
         # Measured on a CPU: the fused kernel's backward costs more than the whole of plain attention.
         self.mllm.set_attn_implementation("eager")
         self.module = _WithHeads(self.mllm, recipe.model.hidden_size, self.vocabulary)
+        self.parallel = Parallel(self.module)
         self.texts = [
             t for path in recipe.data.text_files for t in path.read_text(encoding="utf-8").splitlines()
         ]
 
-    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Next-token loss of one batch of conversations plus the heads' losses."""
+    def parts(self, step: int, generator: torch.Generator) -> list[Part]:
+        """One batch of conversations."""
         del generator
+        return [Part({"loss": 1.0}, lambda: self._loss(step))]
+
+    def _loss(self, step: int) -> PartLoss:
+        """Next-token loss of one batch of conversations plus the heads' losses."""
         data, weights = self.recipe.data, self.recipe.loss
         batch = self._batch(self.recipe.run.seed, step * data.batch, data.batch)
         with torch.autocast("cpu", torch.bfloat16):
@@ -143,15 +158,18 @@ class VlmTask:
         weight = said + weights.prompt_tokens * (1.0 - said)
         value = (tokens * weight).sum() / weight.sum() + weights.recall * recall + weights.sight * sight
         answers = (tokens.detach() * said).sum() / said.sum().clamp(min=1)
-        return value, {
-            "answer_loss": answers.item(),
-            "recall_loss": recall.item(),
-            "sight_loss": sight.item(),
-        }
+        return mean_part(
+            value,
+            {
+                "answer_loss": answers.item(),
+                "recall_loss": recall.item(),
+                "sight_loss": sight.item(),
+            },
+        )
 
-    def evaluate(self, step: int) -> dict[str, float]:
+    def evaluate(self, step: int, module: nn.Module) -> dict[str, float]:
         """Share of answers that greedy decoding would give exactly, by kind, on unseen conversations."""
-        del step
+        del step, module
         right: dict[str, list[float]] = {}
         for first in range(0, 160, 32):
             batch = self._batch(EVAL_SEED, first, 32)
@@ -164,8 +182,9 @@ class VlmTask:
                     right.setdefault(kind, []).append(float(hits[row, start - 1 : end - 1].all()))
         return {f"exact_{kind}": sum(values) / len(values) for kind, values in sorted(right.items())}
 
-    def export(self, folder: Path) -> None:
+    def export(self, folder: Path, module: nn.Module) -> None:
         """transformers' layout, without the training-only heads."""
+        del module
         self.mllm.save_pretrained(folder)
 
     def _states(self, batch: _Batch) -> Tensor:

@@ -1,0 +1,167 @@
+"""Time of one training step of the whole engine, against the floor of its own matrix products.
+
+    python benchmarks/train_step.py [--cpu-time] [--threads 2] [--steps 4] [--json outputs/train_step.json]
+
+The step is the loop's own (data, forward, backward, clipping, AdamW, average, figures) on a medium
+transformer of 768 x 8 layers with 256 px pictures of the world, drawings and edits mixed, latents and text
+features cached. Floor: the matrix FLOPs of its forward and backward (og2.train.cost), each counted once,
+divided by the best matrix rate found in the same run: the products that a linear layer's forward and backward
+are, in the model's own shapes and in a large cube, with the same threads and the same dtype.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from og2.config import build
+from og2.data.fill import FillConfig, fill_cache
+from og2.train.loop import Trainer
+from og2.train.recipe import TransformerRecipe
+from og2.train.transformer import data_of, make_task, training_device, whole_schedule
+
+WIDTH, ROWS = 768, 24
+BAR_FLOORS, BAR_WAIT = 1.4, 0.05
+Clock = Callable[[], float]
+
+
+def main() -> int:
+    """Runs the steps, prints the table, writes JSON; 1 if a bar is missed."""
+    options = parse_options()
+    clock = time.thread_time if options.cpu_time else time.perf_counter
+    threads = 1 if options.cpu_time else options.threads
+    torch.set_num_threads(threads)
+    found = []
+    for precision in ("fp32", "bf16"):
+        if options.only in precision:
+            with tempfile.TemporaryDirectory() as folder:
+                found.append(measure(recipe(Path(folder), precision, threads, options), options.steps, clock))
+                print(as_line(found[-1]), flush=True)
+    made_with = {"torch": torch.__version__, "threads": threads, "cpu_time": options.cpu_time}
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps({"made_with": made_with, "measured": found}, indent=1))
+    print(f"written to {options.json}")
+    return int(not all(m["meets_bars"] for m in found))
+
+
+def parse_options() -> argparse.Namespace:
+    """Options of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="one thread, by its CPU time: on a busy machine"
+    )
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--steps", type=int, default=4, help="steps that count, after one that does not")
+    parser.add_argument("--budget", type=int, default=2048, help="tokens of a step")
+    parser.add_argument("--only", default="", help="fp32 or bf16")
+    parser.add_argument("--json", type=Path, default=Path("outputs/train_step.json"))
+    return parser.parse_args()
+
+
+def recipe(folder: Path, precision: str, threads: int, options: argparse.Namespace) -> TransformerRecipe:
+    """The recipe of the run."""
+    world = {"kind": "world", "options": {"rows": ROWS, "sizes_px": [[256, 256]]}}
+    mix = [{**world, "name": "drawings", "type": "t2i"}, {**world, "name": "edits", "type": "edit"}]
+    tree = {
+        "run": {"folder": str(folder), "threads": threads, "peak_tflops": 1.0, "save_every_s": 1e9},
+        "optim": {"steps": options.steps + 1, "lr": 1e-4},
+        "model": "mini",
+        "fresh": {
+            "hidden_size": WIDTH, "num_layers": 8, "num_refiner_layers": 2, "num_attention_heads": 8,
+            "num_kv_heads": 4, "multiple_of": 256, "ffn_dim_multiplier": None, "axes_dim_rope": [32, 32, 32],
+        },
+        "compute": {"device": "cpu", "precision": precision},
+        "data": {
+            "mix": {"data": mix},
+            "cache": str(folder / "cache"),
+            "loader": {"packs_per_step": 1, "prefetch": 2, "packing": {"budget": options.budget}},
+        },
+    }  # fmt: skip
+    return build(TransformerRecipe, tree, "train_step")
+
+
+def measure(made: TransformerRecipe, num_steps: int, clock: Clock) -> dict[str, float | str | bool]:
+    """Medians over the steps of one recipe, with probes of the matrix rate in between."""
+    reader, encoder = data_of(made, made.data, training_device("cpu"))
+    fill_cache(reader.mixture, made.data.read, encoder, FillConfig())
+    task = make_task(made)
+    trainer = Trainer(task, made.run, whole_schedule(made), made.rate)
+    dtype = torch.bfloat16 if made.compute.precision == "bf16" else torch.float32
+    probes = rate_probes(dtype)
+    rate, floors, taken, waits = 0.0, [], [], []
+    for step in range(num_steps + 1):
+        rate = max(rate, best_rate(probes, clock))
+        work_before = trainer.meters.flops
+        started = clock()
+        trainer.advance(threading.Event())
+        seconds = clock() - started
+        if step:
+            taken.append(seconds)
+            floors.append(trainer.meters.flops - work_before)
+            waits.append(trainer.meters.take()["data_wait_share"])
+        else:
+            trainer.meters.take()
+    task.close()
+    ratio = statistics.median(s * rate / flops for s, flops in zip(taken, floors, strict=True))
+    wait = statistics.median(waits)
+    return {
+        "precision": made.compute.precision,
+        "step_s": statistics.median(taken),
+        "gflop": statistics.median(floors) / 1e9,
+        "rate_gflop_per_s": rate / 1e9,
+        "step_over_floor": ratio,
+        "data_wait_share": wait,
+        "meets_bars": ratio <= BAR_FLOORS and wait <= BAR_WAIT,
+    }
+
+
+def rate_probes(dtype: torch.dtype) -> list[tuple[float, Callable[[], object]]]:
+    """Products (FLOPs, call): forward, gradient of the input, gradient of the weight; and a large cube."""
+    probes: list[tuple[float, Callable[[], object]]] = []
+    for tokens, inputs, outputs in ((2048, WIDTH, 4 * WIDTH), (2048, WIDTH, WIDTH), (2048, 2048, 2048)):
+        x, w = torch.randn(tokens, inputs, dtype=dtype), torch.randn(outputs, inputs, dtype=dtype)
+        y = torch.randn(tokens, outputs, dtype=dtype)
+        flop = 2.0 * tokens * inputs * outputs
+        probes += [
+            (flop, lambda x=x, w=w: x @ w.T),
+            (flop, lambda y=y, w=w: y @ w),
+            (flop, lambda y=y, x=x: y.T @ x),
+        ]
+    return probes
+
+
+def best_rate(probes: list[tuple[float, Callable[[], object]]], clock: Clock) -> float:
+    """FLOP/s of the fastest probe, best of three."""
+    return max(flop / min(seconds(call, clock) for _ in range(3)) for flop, call in probes)
+
+
+def seconds(call: Callable[[], object], clock: Clock) -> float:
+    """Time of one call."""
+    started = clock()
+    call()
+    return clock() - started
+
+
+def as_line(m: dict[str, float | str | bool]) -> str:
+    """One line of the table."""
+    verdict = "meets its bars" if m["meets_bars"] else "MISSES a bar"
+    return (
+        f"{m['precision']}  {m['gflop']:7.1f} GFLOP at {m['rate_gflop_per_s']:5.1f}/s  "
+        f"step {m['step_s']:7.2f} s = {m['step_over_floor']:4.2f} floor (bar {BAR_FLOORS})  "
+        f"data wait {m['data_wait_share']:5.1%} (bar {BAR_WAIT:.0%})  {verdict}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

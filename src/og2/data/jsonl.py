@@ -1,0 +1,115 @@
+"""Rows in JSONL files of the official form: one file, or a directory with everything below it.
+
+Only where each line begins is kept in memory. A `.json` file may also hold one list of rows, which is read
+whole.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from og2.data.rows import Example, Row, parse_line, parse_row, read_inside
+from og2.data.sources import Place
+from og2.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class JsonlOptions:
+    """There are none."""
+
+
+class JsonlSource:
+    """Rows of one or several JSONL files; pictures lie in `root`, by default the folder of the row's own
+    file.
+    """
+
+    def __init__(self, place: Place, options: JsonlOptions) -> None:
+        """Raises: ConfigError when the directory holds no such file; DataError for a broken list of rows."""
+        del options
+        self.name, self.task, self.root = place.name, place.task, place.root
+        path = place.existing()
+        self.files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if _is_rows(p))
+        if not self.files:
+            raise ConfigError(f"source {place.name}: no .jsonl or .json file in {path} or below it")
+        self._labels = [
+            place.name if path.is_file() else f"{place.name}/{p.relative_to(path).as_posix()}"
+            for p in self.files
+        ]
+        indices = [_index(file, label) for file, label in zip(self.files, self._labels, strict=True)]
+        self._ends = np.cumsum([len(index) for index in indices])
+        self._indices = indices
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def row_id(self, index: int) -> str:
+        """The file, where there are several, and the line."""
+        which, within = self._place(index)
+        lines = self._indices[which]
+        number = within + 1 if isinstance(lines, list) else int(lines[within][0])
+        return f"{self._labels[which]}:{number}"
+
+    def row(self, index: int) -> Row:
+        """What is written about row `index`."""
+        return self._read(index)[0]
+
+    def example(self, index: int) -> Example:
+        """Row `index` with the bytes of its picture files."""
+        row, file = self._read(index)
+        root = self.root or file.parent
+        return Example(
+            row,
+            tuple(read_inside(root, name, row.id) for name in row.input_images),
+            None if row.output_image is None else read_inside(root, row.output_image, row.id),
+        )
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """The place of the file, and of the row in it."""
+        which = int(np.searchsorted(self._ends, index, side="right"))
+        return which, index - (int(self._ends[which - 1]) if which else 0)
+
+    def _read(self, index: int) -> tuple[Row, Path]:
+        which, within = self._place(index)
+        file, lines, row_id = self.files[which], self._indices[which], self.row_id(index)
+        if isinstance(lines, list):
+            return parse_row(lines[within], row_id, self.name, self.task), file
+        try:
+            with file.open("rb") as stream:
+                stream.seek(int(lines[within][1]))
+                line = stream.readline()
+        except OSError as error:
+            raise DataError(f"{row_id}: cannot read {file} ({error.strerror})") from error
+        return parse_line(line, row_id, self.name, self.task), file
+
+
+def _is_rows(path: Path) -> bool:
+    return path.suffix in (".jsonl", ".json") and path.is_file()
+
+
+def _index(file: Path, label: str) -> np.ndarray | list[Any]:
+    """(rows, 2): number from 1 and first byte of every line that is not blank; or a list of rows itself."""
+    try:
+        with file.open("rb") as stream:
+            if file.suffix == ".json" and stream.read(64).lstrip().startswith(b"["):
+                return _list_of_rows(file, label)
+            stream.seek(0)
+            found, start = [], 0
+            for number, line in enumerate(stream, start=1):
+                if line.strip():
+                    found.append((number, start))
+                start += len(line)
+    except OSError as error:
+        raise DataError(f"source {label}: cannot read {file} ({error.strerror})") from error
+    return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
+def _list_of_rows(file: Path, label: str) -> list[Any]:
+    try:
+        return json.loads(file.read_bytes())
+    except ValueError as error:
+        raise DataError(f"source {label}: {file} is not valid JSON ({error})") from error

@@ -1,0 +1,142 @@
+"""What one row of training data is, wherever it comes from, and the one seam behind which all sources are.
+
+A source has rows numbered from 0; `row(i)` reads what is written about row i, `example(i)` its pictures too,
+still as they are stored. Everything that goes wrong with one row is a DataError that names the source and the
+line. Not here: sizes and pixels (examples.py), how often a source is drawn from (mix.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+
+from og2.config import nearest
+from og2.errors import DataError
+
+StoredPicture: TypeAlias = "bytes | np.ndarray"
+"""The bytes of a picture file, or 8-bit RGB pixels (H, W, 3) of a picture that was never a file."""
+
+FIELDS = ("task_type", "instruction", "input_images", "output_image", "output_text")
+"""Keys of the official rows, and `output_text` for rows that are answered in words."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is written about one sample: the words, and the names of its pictures within the source.
+
+    `id` is "source:line", lines counted from 1 as editors do. `task` is t2i, edit, ic, text or any other
+    word. A row has an `output_image` (the picture to learn) or an `output_text` (the answer to learn), never
+    both.
+    """
+
+    id: str
+    source: str
+    task: str
+    instruction: str
+    input_images: tuple[str, ...] = ()
+    output_image: str | None = None
+    output_text: str | None = None
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row with its pictures as they are stored, nothing decoded."""
+
+    row: Row
+    input_pictures: tuple[StoredPicture, ...] = ()
+    output_picture: StoredPicture | None = None
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Rows that can be asked for in any order; may be sent to another process.
+
+    `name` is unique within a mixture and part of every row's id.
+    """
+
+    name: str
+
+    def __len__(self) -> int: ...
+
+    def row_id(self, index: int) -> str:
+        """The id of row `index`, 0 <= index < len, whether the row is good or bad."""
+        ...
+
+    def row(self, index: int) -> Row:
+        """What is written about row `index`.   Raises: DataError."""
+        ...
+
+    def example(self, index: int) -> Example:
+        """Row `index` with its pictures as they are stored.   Raises: DataError."""
+        ...
+
+
+def parse_row(tree: Any, row_id: str, source: str, task: str | None = None) -> Row:
+    """The row written in one JSON object of the official form; `task` is that of rows that name none.
+
+    `input_images` may be absent, null, one name or a list. Other keys than FIELDS are allowed and not read.
+    Raises: DataError that names the row, for a missing or mistyped value.
+    """
+    if not isinstance(tree, Mapping):
+        raise DataError(
+            f"{row_id} holds {type(tree).__name__}, not an object with the keys {', '.join(FIELDS)}"
+        )
+    pictures = tree.get("input_images") or []
+    pictures = [pictures] if isinstance(pictures, str) else pictures
+    if not isinstance(pictures, list) or not all(isinstance(name, str) and name for name in pictures):
+        raise DataError(f"{row_id}: input_images={pictures!r} is not a list of picture names")
+    found: dict[str, str | None] = {}
+    for key in ("task_type", "instruction", "output_image", "output_text"):
+        value = tree.get(key)
+        if value is not None and not isinstance(value, str):
+            raise DataError(f"{row_id}: {key}={value!r} is {type(value).__name__}; text is needed")
+        found[key] = value
+    if found["instruction"] is None:
+        raise DataError(f"{row_id} has no instruction; {nearest('instruction', map(str, tree))}")
+    if (found["output_image"] is None) == (found["output_text"] is None):
+        raise DataError(
+            f"{row_id} must have either output_image or output_text; it has the keys {', '.join(tree)}"
+        )
+    kind = found["task_type"] or task
+    if not kind:
+        raise DataError(f"{row_id} has no task_type, and its entry in the mix no type; give one of them")
+    return Row(
+        row_id,
+        source,
+        kind,
+        found["instruction"],
+        tuple(pictures),
+        found["output_image"],
+        found["output_text"],
+    )
+
+
+def parse_line(line: bytes, row_id: str, source: str, task: str | None = None) -> Row:
+    """The row written in one line of JSON.   Raises: DataError that names the row."""
+    try:
+        tree = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{row_id} is not valid JSON ({error})") from error
+    return parse_row(tree, row_id, source, task)
+
+
+def read_inside(root: Path, name: str, row_id: str) -> bytes:
+    """The bytes of the file `name`, relative to `root` or absolute, which must lie inside `root`.
+
+    Raises: DataError that names the row: outside the root (also through a link), missing, unreadable.
+    """
+    path, base = Path(root, name).resolve(), Path(root).resolve()
+    if not path.is_relative_to(base):
+        raise DataError(
+            f"{row_id}: {name} leads outside the data root {base}; move the file there, or set `root` in the "
+            "mix"
+        )
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{row_id}: cannot read {name} ({error.strerror}) under {base}") from error

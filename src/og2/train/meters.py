@@ -1,0 +1,130 @@
+"""What a run measures about itself between two log lines: means of figures, rates, waiting, memory, MFU."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from og2.train.distributed import gathered, world_size
+from og2.train.task import Figures, Part
+
+PROBE_SIZE = 1024
+
+
+class Meters:
+    """Collects since the last `take`; sums over all ranks when taken. Units are in the names."""
+
+    def __init__(self, peak_tflops: float | None, device: torch.device) -> None:
+        self.device = device
+        self.peak_flops = peak_tflops * 1e12 if peak_tflops else matrix_rate(device)
+        self.train_s = 0.0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._started, self._left_out, self._waited, self._steps = time.monotonic(), 0.0, 0.0, 0
+        self._sums: dict[str, tuple[Tensor | float, float]] = {}
+        self._work = [0.0, 0.0, 0.0]
+
+    def see(self, figures: Figures) -> None:
+        """Take in the figures of one part: (sum, count) by name."""
+        for name, (value, count) in figures.items():
+            old, old_count = self._sums.get(name, (0.0, 0.0))
+            self._sums[name] = (old + value, old_count + count)
+
+    def add(self, parts: Sequence[Part], figures: Mapping[str, float]) -> None:
+        """Take in a finished step: what it cost, and figures that are the same on every rank."""
+        self._steps += 1
+        for part in parts:
+            for place, value in enumerate((part.work.samples, part.work.tokens, part.work.flops)):
+                self._work[place] += value
+        self.see({name: (value, 1.0) for name, value in figures.items()})
+
+    @property
+    def flops(self) -> float:
+        """Matrix FLOPs of this rank's steps since the last `take`."""
+        return self._work[2]
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time in here counts as waiting for data."""
+        started = time.monotonic()
+        yield
+        self._waited += time.monotonic() - started
+
+    def leave_out(self, seconds: float) -> None:
+        """These seconds were no training (an evaluation)."""
+        self._left_out += seconds
+
+    def take(self) -> dict[str, float]:
+        """Everything since the last call, over all ranks; every rank must call this."""
+        seconds = max(1e-9, time.monotonic() - self._started - self._left_out)
+        self.train_s += seconds
+        mine = [[name, float(value), count] for name, (value, count) in sorted(self._sums.items())]
+        sums: dict[str, list[float]] = {}
+        work, waited = [0.0, 0.0, 0.0], 0.0
+        for figures, cost, wait in gathered([mine, self._work, self._waited]):
+            waited += wait / world_size()
+            work = [a + b for a, b in zip(work, cost, strict=True)]
+            for name, value, count in figures:
+                known = sums.setdefault(name, [0.0, 0.0])
+                known[0], known[1] = known[0] + value, known[1] + count
+        found = {name: value / count for name, (value, count) in sums.items() if count}
+        samples, tokens, flops = work
+        found |= {
+            "s_per_step": seconds / max(1, self._steps),
+            "data_wait_share": waited / seconds,
+            "peak_gb": peak_gb(self.device),
+            "train_s": self.train_s,
+        }
+        if samples:
+            found |= {"samples_per_s": samples / seconds, "tokens_per_s": tokens / seconds}
+        if flops:
+            found["mfu"] = flops / seconds / (self.peak_flops * world_size())
+        self._clear()
+        return found
+
+    def state(self) -> dict[str, float]:
+        """What a checkpoint keeps."""
+        return {"train_s": self.train_s}
+
+    def go_on(self, values: Mapping[str, Any]) -> None:
+        """Continue from what `state` gave."""
+        self.train_s = float(values["train_s"])
+
+
+def matrix_rate(device: torch.device) -> float:
+    """FLOP/s of the device's fastest matrix products, float32 or bfloat16, best of three each."""
+    size = 8 * PROBE_SIZE if device.type == "cuda" else PROBE_SIZE
+    best = float("inf")
+    for dtype in (torch.float32, torch.bfloat16):
+        a = torch.ones(size, size, dtype=dtype, device=device)
+        for _ in range(3):
+            _wait_for(device)
+            started = time.perf_counter()
+            torch.mm(a, a)
+            _wait_for(device)
+            best = min(best, time.perf_counter() - started)
+    return 2.0 * size**3 / best
+
+
+def peak_gb(device: torch.device) -> float:
+    """The most memory held so far, in GB: on an accelerator by tensors, else by this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,63 @@
+"""Data before training: the cache of a recipe filled ahead, its data looked through row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from og2.conditioning.processor import load_processor
+from og2.config import read_yaml
+from og2.data.check import CheckConfig, Progress, Report, check_data
+from og2.data.examples import ReadConfig
+from og2.data.fill import FillConfig, FillReport, fill_cache
+from og2.data.mix import Mixture, open_mix, read_mix
+from og2.errors import ConfigError
+from og2.model.weights import resolve_folder
+from og2.train.recipe import TransformerRecipe
+from og2.train.run import read_recipe
+from og2.train.transformer import data_of, processor_folder, training_device
+
+
+def fill(
+    path: Path, overrides: Sequence[str], config: FillConfig, on_progress: Progress | None = None
+) -> Iterator[tuple[str, FillReport]]:
+    """Every stage of the recipe by name, its cache filled.   Raises: ConfigError, DataError."""
+    recipe = _recipe(path, overrides)
+    if recipe.data.cache is None:
+        raise ConfigError(f"{path} names no cache; give data.cache=FOLDER")
+    device = training_device(recipe.compute.device)
+    for stage in recipe.curriculum():
+        data = stage.data(recipe.data)
+        reader, encoder = data_of(recipe, data, device)
+        yield stage.name, fill_cache(reader.mixture, data.read, encoder, config, on_progress)
+
+
+def check(
+    path: Path, overrides: Sequence[str], config: CheckConfig, on_progress: Progress | None = None
+) -> Iterator[tuple[str, Report]]:
+    """Every stage of a recipe by name, or a mix alone, with its report.   Raises: ConfigError, DataError."""
+    if "kind" not in read_yaml(path):
+        if overrides:
+            raise ConfigError(f"{path} is a mix, not a recipe; changes such as {overrides[0]} need a recipe")
+        mixture = open_mix(read_mix(path), 0, path.parent)
+        yield path.stem, _checked(mixture, ReadConfig(), "mini", config, on_progress)
+        return
+    recipe = _recipe(path, overrides)
+    for stage in recipe.curriculum():
+        data = stage.data(recipe.data)
+        mixture = open_mix(data.mix, recipe.run.seed)
+        yield stage.name, _checked(mixture, data.read, recipe.model, config, on_progress)
+
+
+def _checked(
+    mixture: Mixture, read: ReadConfig, model: str, config: CheckConfig, on_progress: Progress | None
+) -> Report:
+    processor = load_processor(processor_folder(resolve_folder(model)))
+    return check_data(mixture, read, processor, config, on_progress)
+
+
+def _recipe(path: Path, overrides: Sequence[str]) -> TransformerRecipe:
+    kind, recipe, _ = read_recipe(path, overrides)
+    if not isinstance(recipe, TransformerRecipe):
+        raise ConfigError(f"{path} is a recipe of kind {kind}; this is for kind transformer")
+    return recipe
