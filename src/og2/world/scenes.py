@@ -31,6 +31,7 @@ from og2.world.split import SPLITS, split_of
 
 _TWIN_SHARE = 0.12
 _TRIES = 60
+_CROWD = 4  # from so many objects on they are drawn small and near the rim, else they would not fit
 Box = tuple[float, float, float, float]
 
 
@@ -40,6 +41,7 @@ class World:
 
     object_odds: of 1, 2, ... objects; fills, backdrops: what is drawn with which odds; size_odds: by number
     of objects (the last entry for more), of small, medium and large. shading: the largest amount of shading.
+    min_gap: between boxes, as a fraction of the side.
     """
 
     name: str
@@ -49,6 +51,7 @@ class World:
     fills: dict[str, float]
     backdrops: dict[str, float]
     shading: float
+    min_gap: float
 
     @property
     def max_objects(self) -> int:
@@ -65,6 +68,7 @@ WORLDS: dict[str, World] = {
         fills={"flat": 1.0},
         backdrops={"plain": 1.0},
         shading=0.0,
+        min_gap=palette.MIN_GAP,
     ),
     "full": World(
         "full",
@@ -74,6 +78,7 @@ WORLDS: dict[str, World] = {
         fills={"flat": 0.55, "stripes": 0.15, "dots": 0.15, "checker": 0.15},
         backdrops={"plain": 0.3, "gradient": 0.2, "landscape": 0.2, "tiles": 0.15, "noise": 0.15},
         shading=0.12,
+        min_gap=palette.MIN_GAP / 2,
     ),
 }
 MAX_OBJECTS = WORLDS["plain"].max_objects
@@ -229,8 +234,8 @@ def place_object(
         shape, color, size, position = _draw_key(rng, crowd, kind, split, world)
         if (kind is None and (shape, color) in taken) or split_of((shape, color, size, position)) != split:
             continue
-        new = make_object(rng, shape, color, size, position)
-        if new is not None and fits(box_of(new), scene):
+        new = make_object(rng, shape, color, size, position, crowded=crowd >= _CROWD)
+        if new is not None and fits(box_of(new), scene, world.min_gap):
             return replace(scene, objects=(*scene.objects, dressed(rng, new, world)))
     return None
 
@@ -244,14 +249,20 @@ def dressed(rng: Generator, obj: Object, world: World, fill: str | None = None) 
     return replace(obj, fill=sample_fill(rng, kind, obj.color, obj.lab), shading=shading)
 
 
-def make_object(rng: Generator, shape: str, color: str, size: str, position: str) -> Object | None:
-    """An object with these words and random numbers, or None when the picture has no room for it there."""
-    radius = float(rng.uniform(*palette.SIZES[size]))
+def make_object(
+    rng: Generator, shape: str, color: str, size: str, position: str, crowded: bool = False
+) -> Object | None:
+    """An object with these words and random numbers, or None when the picture has no room for it there.
+
+    crowded: at the lower end of its size, and in the outer part of its column and row.
+    """
+    low, high = palette.SIZES[size]
+    radius = float(rng.uniform(low, (low + high) / 2 if crowded else high))
     rotation = float(rng.uniform(-1, 1)) * MAX_ROTATION[shape]
     left, top, right, bottom = outline_box(shape, radius, rotation)
     column, row = palette.POSITIONS[position]
-    x = _draw_coordinate(rng, palette.COLUMNS[column], (right - left) / 2)
-    y = _draw_coordinate(rng, palette.ROWS[row], (bottom - top) / 2)
+    x = _draw_coordinate(rng, palette.COLUMNS[column], (right - left) / 2, crowded)
+    y = _draw_coordinate(rng, palette.ROWS[row], (bottom - top) / 2, crowded)
     if x is None or y is None:
         return None
     # The words are about the box; the outline's origin lies off its middle when the figure is not symmetric.
@@ -273,15 +284,15 @@ def sample_color(rng: Generator, color: str) -> Lab:
     return palette.COLORS[color]
 
 
-def has_gap(one: Box, other: Box) -> bool:
-    """Whether two boxes are at least MIN_GAP apart along one axis."""
+def has_gap(one: Box, other: Box, gap: float = palette.MIN_GAP) -> bool:
+    """Whether two boxes are at least that far apart along one axis."""
     gaps = [max(one[i] - other[i + 2], other[i] - one[i + 2]) for i in (0, 1)]
-    return max(gaps) >= palette.MIN_GAP
+    return max(gaps) >= gap
 
 
-def fits(box: Box, scene: Scene) -> bool:
-    """Whether a box keeps its gap from everything in the scene."""
-    return all(has_gap(box, other) for other in boxes_of(scene))
+def fits(box: Box, scene: Scene, gap: float = palette.MIN_GAP) -> bool:
+    """Whether a box keeps that gap from everything in the scene."""
+    return all(has_gap(box, other, gap) for other in boxes_of(scene))
 
 
 def boxes_of(scene: Scene) -> list[Box]:
@@ -327,9 +338,13 @@ def _draw_key(
     return shape, color, size, pick(rng, tuple(palette.POSITIONS))
 
 
-def _draw_coordinate(rng: Generator, band: tuple[float, float], half: float) -> float | None:
+def _draw_coordinate(rng: Generator, band: tuple[float, float], half: float, outward: bool) -> float | None:
     low = max(band[0], half + palette.EDGE_MARGIN)
     high = min(band[1], 1.0 - half - palette.EDGE_MARGIN)
+    if outward and band[0] == 0.0:
+        high = low + 0.3 * (high - low)
+    elif outward and band[1] == 1.0:
+        low = high - 0.3 * (high - low)
     return float(rng.uniform(low, high)) if low <= high else None
 
 
