@@ -1,6 +1,6 @@
-"""Objects seen in a picture: shape, colour, size, place and mask of everything in front of the background.
+"""Objects seen in a picture: shape, colour, fill, size, place and mask of what is in front of the background.
 
-Part of the scorer: pixels in, words out, `None` with a reason where a word would be a guess.
+Part of the scorer: pixels in, words out; where a word would be a guess it is None and the reason says why.
 """
 
 from __future__ import annotations
@@ -14,20 +14,22 @@ import numpy as np
 
 from og2.errors import ImageError
 from og2.world import palette
-from og2.world.outline import MAX_RESIDUAL, name_outline, radial_profile
+from og2.world.background import View, take_apart, window
+from og2.world.outline import name_shape
 from og2.world.pixels import (
     BoolArray,
     FloatArray,
-    View,
+    closed,
     components,
     dilate,
     distance,
     erode,
     fill_holes,
     smooth,
-    take_apart,
-    window,
 )
+from og2.world.texture import Texture, name_texture
+from og2.world.touching import pieces_of
+from og2.world.words import Word
 
 # What "nominal radius" means: the area of a shape of nominal radius 1 (for a ring, hole included).
 UNIT_AREA: dict[str, float] = {
@@ -37,37 +39,56 @@ UNIT_AREA: dict[str, float] = {
     "star": 2.11,
     "cross": 2.83,
     "ring": 3.66,
+    "hexagon": 3.38,
+    "crescent": 2.27,
 }
+MAX_THINGS = 24
 _SPECK_SHARE = 14.0 / 64**2  # smaller things are dirt, not objects
 _MAX_COLOR_DISTANCE = 24.0
 _MIN_COLOR_MARGIN = 7.0
-_FAINT = (4.0, 0.5)  # allowed distance from a prototype: this many dE plus this share of the contrast
+_FAINT = 0.74  # a colour must come this far from the background's toward the one it is named for
 _MAX_SPREAD = 11.0
-_MAX_TREND = 17.0
-_MIN_FILL = 0.90
-_RING_HOLE = (0.10, 0.62)  # area of the hole over the area of the disc
+_MAX_TREND = 14.0
+_SURE_COLOR = 10.0  # lead over the next colour name at which a name is certain
 
 
 @dataclass(frozen=True)
 class Detected:
     """One thing seen in front of the background.
 
-    shape, color, size, position: words, or None when the pixels do not decide (then `reason` says why).
-    box: (left, top, right, bottom) in pixels of the given picture; area in its pixels; confidence in [0, 1];
-    mask: (H, W) at working resolution; center: of the box, as fractions of width and height.
+    words: "shape", "color", "fill", "size" and "position", each with its confidence and reason. box: (left,
+    top, right, bottom) in pixels of the given picture; area in its pixels; mask: (H, W) at working
+    resolution; center: of the box, as fractions of width and height; lab: of the main tone.
     """
 
-    shape: str | None
-    color: str | None
-    size: str | None
-    position: str
+    words: dict[str, Word]
     box: tuple[float, float, float, float]
     area: float
-    confidence: float
-    reason: str
     mask: BoolArray
     center: tuple[float, float]
     lab: tuple[float, float, float]
+
+    def __getattr__(self, name: str) -> str | None:
+        """The word of that name: `shape`, `color`, `fill`, `size`, `position`."""
+        words = self.__dict__.get("words", {})
+        if name not in words:
+            raise AttributeError(name)
+        return words[name].value
+
+    @property
+    def confidence(self) -> float:
+        """Of the least certain of shape, colour and fill."""
+        return min(self.words[name].confidence for name in ("shape", "color", "fill"))
+
+    @property
+    def radius(self) -> float | None:
+        """Nominal radius in pixels of the given picture; None where the shape is not known."""
+        return None if self.shape is None else math.sqrt(self.area / UNIT_AREA[self.shape])
+
+    @property
+    def reason(self) -> str:
+        """Why words are missing, or ""."""
+        return "; ".join(word.reason for word in self.words.values() if word.reason)
 
 
 @dataclass(frozen=True)
@@ -75,7 +96,6 @@ class Reading:
     """All things seen in a picture, or none and the reason why the picture cannot be judged."""
 
     objects: tuple[Detected, ...]
-    background: str | None
     view: View | None
     reason: str
 
@@ -86,70 +106,134 @@ def detect(image: Any) -> list[Detected]:
 
 
 def read(image: Any) -> Reading:
-    """The things seen and the background's name, or why the picture cannot be judged. Never raises."""
+    """The things seen, or why the picture cannot be judged. Never raises."""
     try:
         view = take_apart(image)
     except ImageError as error:
-        return Reading((), None, None, str(error))
+        return Reading((), None, str(error))
+    parts = parts_of(view)
+    if len(parts) > MAX_THINGS:
+        return Reading((), view, f"{len(parts)} things: no picture of this world has so many")
+    return Reading(tuple(thing for part in parts for thing in things_in(view, part)), view, "")
+
+
+def parts_of(view: View) -> list[BoolArray]:
+    """The connected parts of the foreground that are larger than a speck, the largest first."""
     smallest = _SPECK_SHARE * min(view.mask.shape) ** 2
-    parts = [part for part in components(view.mask) if part.sum() >= smallest]
-    objects = tuple(_describe(view, part) for part in parts)
-    return Reading(objects, _name_background(view), view, "")
+    return components(fill_gaps(view.mask), smallest=smallest)
 
 
-def _describe(view: View, part: BoolArray) -> Detected:
+def things_in(view: View, part: BoolArray) -> list[Detected]:
+    """What one connected part is: one thing, or several that touch and are each of known shape and colour."""
+    whole = describe(view, part)
+    if whole.shape is not None and whole.color is not None:
+        return [whole]
+    smallest = _SPECK_SHARE * min(view.mask.shape) ** 2
+    for pieces in pieces_of(view, part):
+        if all(piece.sum() >= smallest for piece in pieces):
+            found = [describe(view, piece) for piece in pieces]
+            if all(thing.shape is not None and thing.color is not None for thing in found):
+                return found
+    return [whole]
+
+
+def describe(view: View, part: BoolArray) -> Detected:
+    """One part of the foreground in words."""
     around, where = window(view, part)
     part = part[where]
-    lab, spread = _core_color(around, part)
-    coverage = _coverage(around, part, lab)
+    core = _core(around, part)
+    inner = erode(part, 2.0)
+    inner = inner if inner.sum() >= 0.3 * part.sum() else core
+    texture = name_texture(smooth(around.lab) if view.noise > 0.5 else around.lab, inner)
+    coverage = cover(around, part, texture.tones)
     mask = coverage >= 0.5
     if mask.sum() < 4:
         mask, coverage = part, part.astype(np.float64)
-    shape, confidence, reason = _name_shape(coverage, mask)
-    contrast = math.dist(lab, np.median(around.background[part], axis=0))
-    color, color_reason = _name_color(lab, spread, contrast)
-    filled = fill_holes(mask) if shape == "ring" else mask
+    opinion = name_shape(coverage, mask)
+    base, color = _name_color(around, part, core, texture)
+    filled = fill_holes(mask) if opinion.shape == "ring" else mask
     area = float(np.maximum(coverage, filled & ~mask).sum())
     whole = np.zeros_like(view.mask)
     whole[where] = mask
     height, width = whole.shape
-    left, top, right, bottom = _box(whole)
+    left, top, right, bottom = box_of(whole)
     center = ((left + right) / 2 / width, (top + bottom) / 2 / height)
-    return Detected(
-        shape=shape,
-        color=color,
-        size=_name_size(shape, area, min(height, width)),
-        position=_name_position(*center),
-        box=(left * view.scale, top * view.scale, right * view.scale, bottom * view.scale),
-        area=area * view.scale**2,
-        confidence=confidence if color else 0.0,
-        reason="; ".join(r for r in (reason, color_reason) if r),
-        mask=whole,
-        center=center,
-        lab=(float(lab[0]), float(lab[1]), float(lab[2])),
-    )
+    words = {
+        "shape": Word(opinion.shape, opinion.fit if opinion.shape else 0.0, opinion.reason),
+        "color": color,
+        "fill": Word(texture.fill, texture.confidence, texture.reason),
+        "size": _name_size(opinion.shape, area, min(height, width)),
+        "position": _name_position(*center),
+    }
+    box = (left * view.scale, top * view.scale, right * view.scale, bottom * view.scale)
+    return Detected(words, box, area * view.scale**2, whole, center, base)
 
 
-def _box(mask: BoolArray) -> tuple[float, float, float, float]:
+def box_of(mask: BoolArray) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of a mask that is not empty, in pixels."""
     rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
-def _core_color(view: View, part: BoolArray) -> tuple[FloatArray, float]:
-    """Median colour of the inside of a part, and how much it is not one colour (dE).
+def cover(view: View, part: BoolArray, tones: tuple[FloatArray, ...]) -> FloatArray:
+    """How much of each pixel the part covers: its place between the background's and the part's colours."""
+    shares = [_place_between(view, tone) for tone in tones]
+    share = np.maximum(shares[0], shares[1]) if len(shares) > 1 else shares[0]
+    if len(tones) > 1:  # inside, a mix of the two tones may look like the background between them
+        share = closed(np.where(erode(fill_gaps(part), 1.5), 1.0, share), 1)
+    return np.clip(share, 0.0, 1.0) * dilate(part, 1.5)
 
-    The latter is the distance of its tenth-largest share from the median, or how far the colour runs from one
-    side to the other (scaled to the same limit), whichever is more.
-    """
+
+def fill_gaps(part: BoolArray) -> BoolArray:
+    """The part with cracks of up to two pixels closed."""
+    padded = np.pad(part, 3)
+    return erode(dilate(padded, 1.5), 1.5)[3:-3, 3:-3]
+
+
+def _place_between(view: View, tone: FloatArray) -> FloatArray:
+    direction = tone - view.background
+    length = np.maximum((direction**2).sum(axis=-1), 1.0)
+    return ((view.lab - view.background) * direction).sum(axis=-1) / length
+
+
+def _core(view: View, part: BoolArray) -> BoolArray:
     core = erode(part, 1.0)
     if core.sum() < 0.25 * part.sum():
         core = part & (view.delta >= np.quantile(view.delta[part], 0.6))
-    lab = np.median(view.lab[core], axis=0)
+    return core
+
+
+def _name_color(
+    view: View, part: BoolArray, core: BoolArray, texture: Texture
+) -> tuple[tuple[float, float, float], Word]:
+    """The main tone and its name; of two tones the main one is the one that a name fits best."""
+    if texture.fill is None:
+        lab = np.median(view.lab[core], axis=0)
+        return _as_lab(lab), Word(None, 0.0, texture.reason)
+    if len(texture.tones) == 1:
+        lab, spread = texture.tones[0], _spread(view, part, core)
+        if spread > _MAX_SPREAD:
+            return _as_lab(lab), Word(None, 0.0, f"several colours in one object (spread {spread:.1f} dE)")
+    else:
+        lab = min(texture.tones, key=lambda tone: _ranked(tone)[0][0])
+    return _as_lab(lab), _color_word(lab, np.median(view.background[part], axis=0))
+
+
+def _as_lab(lab: FloatArray) -> tuple[float, float, float]:
+    return (float(lab[0]), float(lab[1]), float(lab[2]))
+
+
+def _spread(view: View, part: BoolArray, core: BoolArray) -> float:
+    """How much the inside of a part is not one colour (dE).
+
+    The distance of its tenth-largest share from the median, or how far the colour runs from one side to the
+    other (scaled to the same limit), whichever is more.
+    """
     even = smooth(view.lab) if view.noise > 0.5 else view.lab
     inner = erode(part, 2.0)
     inner = inner if inner.sum() >= 12 else core
-    spread = float(np.quantile(distance(even[inner], lab), 0.9))
-    return lab, max(spread, _trend(view.lab, inner) * _MAX_SPREAD / _MAX_TREND)
+    spread = float(np.quantile(distance(even[inner], np.median(view.lab[core], axis=0)), 0.9))
+    return max(spread, _trend(view.lab, inner) * _MAX_SPREAD / _MAX_TREND)
 
 
 def _trend(lab: FloatArray, inner: BoolArray) -> float:
@@ -161,78 +245,44 @@ def _trend(lab: FloatArray, inner: BoolArray) -> float:
     return 2.0 * float(np.quantile(distance(place @ slope, np.zeros(3)), 0.98))
 
 
-def _coverage(view: View, part: BoolArray, lab: FloatArray) -> FloatArray:
-    """How much of each pixel the part covers: its place between the background's and the part's colour."""
-    direction = lab - view.background
-    length = np.maximum((direction**2).sum(axis=-1), 1.0)
-    share = ((view.lab - view.background) * direction).sum(axis=-1) / length
-    return np.clip(share, 0.0, 1.0) * dilate(part, 1.5)
+def _ranked(lab: FloatArray) -> list[tuple[float, str]]:
+    return sorted((math.dist(lab, prototype), name) for name, prototype in palette.COLORS.items())
 
 
-def _name_shape(coverage: FloatArray, mask: BoolArray) -> tuple[str | None, float, str]:
-    filled = fill_holes(mask)
-    solid = np.where(filled & ~mask, 1.0, coverage)
-    weight = solid.sum()
-    ys, xs = np.mgrid[0 : mask.shape[0], 0 : mask.shape[1]]
-    center = (float((solid * xs).sum() / weight), float((solid * ys).sum() / weight))
-    profile = radial_profile(solid, center)
-    outline = name_outline(profile)
-    if outline.shape is None:
-        return None, 0.0, outline.reason
-    confidence = max(0.0, 1.0 - outline.residual / MAX_RESIDUAL) ** 0.5
-    enclosed = math.pi * float((profile**2).mean())
-    if weight < _MIN_FILL * enclosed:
-        return None, 0.0, f"a bitten {outline.shape}: {weight / enclosed:.2f} of its outline is filled"
-    hole = float((1.0 - coverage)[erode(filled, 1.0)].sum() / weight) if (filled & ~mask).any() else 0.0
-    if hole < 0.03:
-        return outline.shape, confidence, ""
-    inner = filled & ~mask
-    offset = math.hypot(float(xs[inner].mean()) - center[0], float(ys[inner].mean()) - center[1])
-    concentric = offset < 0.15 * float(profile.mean())
-    if outline.shape == "circle" and _RING_HOLE[0] <= hole <= _RING_HOLE[1] and concentric:
-        return "ring", confidence, ""
-    return None, 0.0, f"a {outline.shape} with a hole of {hole:.2f} of its area"
-
-
-def _name_color(lab: FloatArray, spread: float, contrast: float) -> tuple[str | None, str]:
-    if spread > _MAX_SPREAD:
-        return None, f"several colours in one object (spread {spread:.1f} dE)"
-    ranked = sorted((math.dist(lab, prototype), name) for name, prototype in palette.COLORS.items())
-    (first, name), (second, _) = ranked[:2]
+def _color_word(lab: FloatArray, behind: FloatArray) -> Word:
+    (first, name), (second, rival) = _ranked(lab)[:2]
     if first > _MAX_COLOR_DISTANCE:
-        return None, f"no colour of this world ({first:.0f} dE from {name})"
-    if first > _FAINT[0] + _FAINT[1] * contrast:
-        return None, f"a faint {name} ({first:.0f} dE from it, {contrast:.0f} from the background)"
+        return Word(None, 0.0, f"no colour of this world ({first:.0f} dE from {name})")
+    toward = np.asarray(palette.COLORS[name]) - behind
+    progress = float((lab - behind) @ toward / max(float(toward @ toward), 1.0))
+    if progress < _FAINT:
+        return Word(None, 0.0, f"a faint {name} ({progress:.2f} of the way from the background)")
     if second - first < _MIN_COLOR_MARGIN:
-        return None, f"between two colours ({name} and {ranked[1][1]})"
-    return name, ""
+        return Word(None, 0.0, f"between two colours ({name} and {rival})")
+    return Word(name, min(1.0, (second - first - _MIN_COLOR_MARGIN) / _SURE_COLOR), "")
 
 
-def _name_size(shape: str | None, area: float, side: int) -> str | None:
+def _name_size(shape: str | None, area: float, side: int) -> Word:
     if shape is None:
-        return None
+        return Word(None, 0.0, "")
     radius = math.sqrt(area / UNIT_AREA[shape]) / side
     names = tuple(palette.SIZES)
     for name, larger in pairwise(names):
-        if radius < (palette.SIZES[name][1] + palette.SIZES[larger][0]) / 2:
-            return name
-    return names[-1]
+        edge = (palette.SIZES[name][1] + palette.SIZES[larger][0]) / 2
+        if radius < edge:
+            return Word(name, min(1.0, (edge - radius) * 64.0), "")
+    return Word(names[-1], min(1.0, (radius - edge) * 64.0), "")
 
 
-def _name_position(x: float, y: float) -> str:
-    column, row = _band(palette.COLUMNS, x), _band(palette.ROWS, y)
-    return next(name for name, cell in palette.POSITIONS.items() if cell == (column, row))
+def _name_position(x: float, y: float) -> Word:
+    (column, across), (row, down) = _band(palette.COLUMNS, x), _band(palette.ROWS, y)
+    name = next(name for name, cell in palette.POSITIONS.items() if cell == (column, row))
+    return Word(name, min(1.0, min(across, down) / 0.03), "")
 
 
-def _band(bands: dict[str, tuple[float, float]], value: float) -> str:
+def _band(bands: dict[str, tuple[float, float]], value: float) -> tuple[str, float]:
+    """The band a value lies in, and how far it is from the next one."""
     names = tuple(bands)
-    for name, following in pairwise(names):
-        if value < (bands[name][1] + bands[following][0]) / 2:
-            return name
-    return names[-1]
-
-
-def _name_background(view: View) -> str | None:
-    lab = view.background.reshape(-1, 3).mean(axis=0)
-    ranked = sorted((math.dist(lab, prototype), name) for name, prototype in palette.BACKGROUNDS.items())
-    return ranked[0][1] if ranked[0][0] <= 8.0 and ranked[1][0] - ranked[0][0] >= 2.0 else None
+    edges = [(bands[a][1] + bands[b][0]) / 2 for a, b in pairwise(names)]
+    index = sum(value >= edge for edge in edges)
+    return names[index], min(abs(value - edge) for edge in edges)

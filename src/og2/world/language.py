@@ -1,19 +1,20 @@
-"""Sentences about scenes: captions, the phrases instructions are made of, and small-talk forms.
+"""Sentences about scenes of objects: captions, and the phrases instructions are made of.
 
-A small grammar with paraphrases and fewer than 300 words. A caption comes with the requirements it states,
-so that what was said and what is checked cannot drift apart. Left and right are the viewer's.
+A small grammar with paraphrases; the plain world's part has fewer than 300 words. A caption comes with the
+requirements it states, so that what was said and what is checked cannot drift apart. Left and right are the
+viewer's.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from numpy.random import Generator
 
 from og2.world.requirements import ObjectRequirement, Requirements
 from og2.world.scenes import Object, Scene, pick, relation
 
-NUMBER_WORDS = ("zero", "one", "two", "three", "four")
+NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight")
 SHAPE_PLURALS = {
     "circle": "circles",
     "square": "squares",
@@ -21,6 +22,22 @@ SHAPE_PLURALS = {
     "star": "stars",
     "cross": "crosses",
     "ring": "rings",
+    "crescent": "crescents",
+    "hexagon": "hexagons",
+    "object": "objects",
+}
+FILL_WORDS: dict[str, str] = {
+    "flat": "plain",
+    "stripes": "striped",
+    "dots": "dotted",
+    "checker": "checkered",
+}
+_BACKDROPS: dict[str, tuple[str, ...]] = {
+    "plain": ("on a {0} background", "with a {0} background"),
+    "gradient": ("on a background that fades from {0}", "with a gradient from {0} behind"),
+    "landscape": ("in a {0} landscape", "in front of a {0} landscape", "with a {0} landscape behind"),
+    "tiles": ("in a room with a {0} tiled floor", "on a {0} tiled floor"),
+    "noise": ("on rough {0} paper", "on {0} paper"),
 }
 _PLACES: dict[str, tuple[str, ...]] = {
     "left": ("on the left", "on the left side"),
@@ -33,11 +50,21 @@ _PLACES: dict[str, tuple[str, ...]] = {
     "bottom left": ("at the bottom left", "in the bottom left corner"),
     "bottom right": ("at the bottom right", "in the bottom right corner"),
 }
+# The backdrop as a noun.
+EMPTY_PHRASES: dict[str, str] = {
+    "plain": "a {0} background",
+    "gradient": "a gradient from {0}",
+    "landscape": "a {0} landscape",
+    "tiles": "a {0} tiled floor",
+    "noise": "rough {0} paper",
+}
 _RELATION_PHRASES: dict[str, tuple[str, ...]] = {
     "left of": ("to the left of", "left of"),
     "right of": ("to the right of", "right of"),
     "above": ("above",),
     "below": ("below", "under"),
+    "larger than": ("larger than", "bigger than"),
+    "smaller than": ("smaller than",),
 }
 _OPENINGS = (
     "{0}",
@@ -56,6 +83,7 @@ _PERIOD_SHARE = 0.12
 _SIZE_SHARE = 0.45
 _PLACE_SHARE = 0.5
 _BACKGROUND_SHARE = 0.25
+_FILL_SHARE = 0.6
 
 
 @dataclass(frozen=True)
@@ -83,12 +111,13 @@ def describe(scene: Scene, rng: Generator, full: bool = False) -> Caption:
     else:
         body, stated = _describe_list(scene, rng, full)
     background = scene.background if rng.random() < _BACKGROUND_SHARE else None
+    kind = scene.backdrop_kind if background and scene.backdrop else None
     if background:
-        body = f"{body} {pick(rng, ('on', 'with'))} a {background} background"
+        body = f"{body} {backdrop_phrase(scene.backdrop_kind, background, rng)}"
     text = pick(rng, _OPENINGS).format(body)
     if text.startswith("there is") and _is_plural(scene):
         text = "there are" + text[len("there is") :]
-    return Caption(finish(text, rng), Requirements(stated.objects, stated.relations, background))
+    return Caption(finish(text, rng), replace(stated, background=background, backdrop=kind))
 
 
 def caption(scene: Scene, rng: Generator, full: bool = False) -> str:
@@ -107,10 +136,30 @@ def requirements(
 
 def noun_phrase(obj: Object, size: bool = False, article: str = "a") -> str:
     """ "a red circle", "an orange star", "the small red circle"."""
-    words = f"{obj.size} {obj.color} {obj.shape}" if size else f"{obj.color} {obj.shape}"
+    return phrase_of(ObjectRequirement(obj.shape, obj.color, obj.size if size else None), article)
+
+
+def phrase_of(wanted: ObjectRequirement, article: str = "a") -> str:
+    """ "a small striped red circle", "an orange object", "the star": the words that are set but the place."""
+    fill = FILL_WORDS[wanted.fill] if wanted.fill else None
+    words = " ".join(w for w in (wanted.size, fill, wanted.color, wanted.shape or "object") if w)
     if article == "a":
         article = "an" if words[0] in "aeiou" else "a"
-    return f"{article} {words}"
+    return f"{article} {words}" if article else words
+
+
+def backdrop_phrase(kind: str, name: str, rng: Generator) -> str:
+    """ "on a grey background", "in a meadow landscape", ..."""
+    return pick(rng, _BACKDROPS[kind]).format(name)
+
+
+def count_phrase(number: int, wanted: ObjectRequirement) -> str:
+    """ "three red circles", "one star", "two objects"."""
+    if number == 1:
+        return phrase_of(wanted)
+    words = phrase_of(wanted, article="")
+    noun = wanted.shape or "object"
+    return f"{NUMBER_WORDS[number]} {words.removesuffix(noun)}{SHAPE_PLURALS[noun]}"
 
 
 def place_phrase(position: str, rng: Generator) -> str:
@@ -131,6 +180,10 @@ def finish(text: str, rng: Generator) -> str:
 
 
 def _describe_empty(scene: Scene, rng: Generator) -> Caption:
+    if scene.backdrop is not None:
+        text = f"nothing but {EMPTY_PHRASES[scene.backdrop.kind].format(scene.background)}"
+        rule = Requirements(background=scene.background, backdrop=scene.backdrop.kind)
+        return Caption(finish(text, rng), rule)
     text = pick(rng, ("an empty {0} background", "a plain {0} background")).format(scene.background)
     return Caption(finish(text, rng), Requirements((), (), scene.background))
 
@@ -144,11 +197,10 @@ def _describe_twins(scene: Scene) -> tuple[str, Requirements]:
 def _describe_list(scene: Scene, rng: Generator, full: bool) -> tuple[str, Requirements]:
     sizes = full or rng.random() < _SIZE_SHARE
     places = full or rng.random() < (_PLACE_SHARE if len(scene.objects) == 1 else 0.4)
-    parts = [
-        noun_phrase(o, sizes) + (f" {place_phrase(o.position, rng)}" if places else "") for o in scene.objects
-    ]
-    stated = Requirements(tuple(_stated(o, sizes, places) for o in scene.objects))
-    return join(parts), stated
+    fills = any(o.fill for o in scene.objects) and (full or rng.random() < _FILL_SHARE)
+    stated = tuple(_stated(o, sizes, places, fills) for o in scene.objects)
+    parts = [phrase_of(o) + (f" {place_phrase(o.position, rng)}" if o.position else "") for o in stated]
+    return join(parts), Requirements(stated)
 
 
 def _describe_relation(scene: Scene, rng: Generator) -> tuple[str, Requirements]:
@@ -167,9 +219,13 @@ def join(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def _stated(obj: Object, size: bool, place: bool) -> ObjectRequirement:
+def _stated(obj: Object, size: bool, place: bool, fill: bool = False) -> ObjectRequirement:
     return ObjectRequirement(
-        obj.shape, obj.color, obj.size if size else None, obj.position if place else None
+        obj.shape,
+        obj.color,
+        obj.size if size else None,
+        obj.position if place else None,
+        obj.fill.kind if fill and obj.fill else None,
     )
 
 

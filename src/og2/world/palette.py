@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 
 Lab = tuple[float, float, float]
 
+# The plain world has six; the full world all eight.
 SHAPES: tuple[str, ...] = ("circle", "square", "triangle", "star", "cross", "ring")
+ALL_SHAPES: tuple[str, ...] = (*SHAPES, "crescent", "hexagon")
+# How an object's area is painted: its colour alone, or with a second tone of the same hue.
+FILLS: tuple[str, ...] = ("flat", "stripes", "dots", "checker")
 
 # Prototypes of GenEval's ten colour names (arXiv 2310.11513); an object's colour is a prototype plus jitter.
 COLORS: dict[str, Lab] = {
@@ -42,6 +46,33 @@ BACKGROUNDS: dict[str, Lab] = {
     "pale pink": (77.0, 10.5, 1.0),
 }
 BACKGROUND_SIGMA = 1.0
+
+# Families of backdrops. Whatever is behind the subjects, hills, trees and sun included, lies within these
+# limits; whatever is in front, patterns and creatures included, outside of at least one of them.
+BACKDROPS: tuple[str, ...] = ("plain", "gradient", "landscape", "tiles", "noise")
+BACKDROP_LIGHTNESS: tuple[float, float] = (53.0, 81.5)
+BACKDROP_CHROMA = 13.5
+# Landscapes: the colours of sky and ground. Hills and trees lie between and near the ground's.
+LANDSCAPES: dict[str, tuple[Lab, Lab]] = {
+    "meadow": ((79.0, -3.0, -8.5), (70.0, -9.0, 7.0)),
+    "desert": ((78.5, 0.0, -4.0), (72.0, 4.0, 10.5)),
+    "snow": ((65.0, -1.0, -8.0), (79.0, -0.5, -1.5)),
+    "sunset": ((74.0, 9.5, 4.5), (59.0, 2.5, 5.0)),
+    "seaside": ((79.0, -1.5, -4.0), (66.0, -6.0, -9.0)),
+    "dusk": ((65.0, 5.5, -9.5), (57.0, 0.5, -4.0)),
+}
+
+# What a creature does. Arms: degrees above the horizontal. Left and right are the viewer's.
+ARM_ANGLES_DEG: dict[str, tuple[float, float]] = {
+    "up": (42.0, 68.0),
+    "out": (-10.0, 10.0),
+    "down": (-68.0, -45.0),
+}
+MOUTHS: tuple[str, ...] = ("open", "closed")
+DIRECTIONS: tuple[str, ...] = ("left", "front", "right")
+# Looks of a whole picture: a manner of drawing, and a change of all its colours.
+STYLES: tuple[str, ...] = ("outline", "pixelated", "halftone", "sepia")
+TONES: tuple[str, ...] = ("night", "warm", "cool", "high contrast", "faded")
 
 # Nominal radius (radius of a circle of that size) as a fraction of the shorter side.
 SIZES: dict[str, tuple[float, float]] = {

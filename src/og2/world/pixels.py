@@ -1,4 +1,4 @@
-"""Pixels to regions: reading any picture, its plain background, and the connected things in front of it.
+"""Reading any picture, and plain operations on pixels and masks.
 
 Numpy only; part of the scorer, so nothing here knows how pictures are drawn. Working resolution: a picture
 whose shorter side exceeds WORK_SIDE_PX is reduced to it; lengths that follow are in working pixels.
@@ -6,7 +6,8 @@ whose shorter side exceeds WORK_SIDE_PX is reduced to it; lengths that follow ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from og2.errors import ImageError
-from og2.world.palette import srgb_to_lab
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -22,52 +22,28 @@ BoolArray = NDArray[np.bool_]
 WORK_SIDE_PX = 128
 MIN_SIDE_PX = 32
 MAX_ASPECT = 4.0
-FOREGROUND_DELTA = 9.0
-_HALF_CONTRAST = 0.45
-_NOISE_TO_SMOOTH = 1.2
-_MIN_RIM_INLIERS = 0.75
-_MIN_INLIERS = 0.30
-
-
-@dataclass(frozen=True)
-class View:
-    """A picture taken apart: CIELAB pixels (H, W, 3), the background behind each, dE from it, foreground.
-
-    scale: given pixels per working pixel. noise: robust standard deviation of the background's dE.
-    """
-
-    lab: FloatArray
-    background: FloatArray
-    delta: FloatArray
-    mask: BoolArray
-    noise: float
-    scale: float
+MAX_PIXELS = 64_000_000
+_OVERSHOOT = 0.1
 
 
 def read_pixels(image: Any) -> FloatArray:
     """A picture as (H, W, 3) sRGB in [0, 1].
 
-    image: PIL, numpy (H, W), (H, W, 1|3|4) or (3|4, H, W), or a torch tensor of such shape; uint8 or float in
-    [0, 1]. Transparent pixels are shown on white.
-    Raises: ImageError for anything else, for values that are not finite, and for sizes and aspects not
-    handled.
+    image: PIL, the path of a picture file, numpy (H, W), (H, W, 1|3|4) or (3|4, H, W), or a torch tensor of
+    such shape; uint8, bool or float in [0, 1] (up to 0.1 outside is clipped). Transparent pixels are shown on
+    white.
+    Raises: ImageError for anything else, for a file that cannot be read, for values that are not finite or out
+    of range, and for sizes and aspects not handled.
     """
-    if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("RGBA"))
-    elif hasattr(image, "detach"):
-        image = image.detach().cpu().float().numpy() if image.is_floating_point() else image.cpu().numpy()
-    array = np.asarray(image)
+    array = _as_array(image)
     if array.ndim == 3 and array.shape[0] in (3, 4) and array.shape[-1] not in (1, 3, 4):
         array = np.moveaxis(array, 0, -1)
     if array.ndim == 2:
         array = array[..., None]
-    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or array.dtype == object:
-        raise ImageError(f"not a picture: shape {np.shape(image)}; use (H, W), (H, W, 3) or (H, W, 4)")
+    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4):
+        raise ImageError(f"not a picture: shape {array.shape}; use (H, W), (H, W, 3) or (H, W, 4)")
     _check_size(*array.shape[:2])
-    pixels = array / 255.0 if array.dtype == np.uint8 else array.astype(np.float64)
-    if not np.isfinite(pixels).all():
-        raise ImageError("the picture holds values that are not finite")
-    pixels = np.clip(pixels, 0.0, 1.0)
+    pixels = _in_unit_range(array)
     if pixels.shape[-1] == 4:
         pixels = pixels[..., :3] * pixels[..., 3:] + 1.0 - pixels[..., 3:]
     return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
@@ -81,37 +57,6 @@ def working_pixels(image: Any) -> tuple[FloatArray, float]:
     pixels = read_pixels(image)
     scale = max(1.0, min(pixels.shape[:2]) / WORK_SIDE_PX)
     return (_reduce(pixels, scale) if scale > 1.0 else pixels), scale
-
-
-def window(view: View, part: BoolArray, margin: int = 5) -> tuple[View, tuple[slice, slice]]:
-    """The view around a part, and where that window lies in it."""
-    rows, columns = np.nonzero(part.any(axis=1))[0], np.nonzero(part.any(axis=0))[0]
-    where = (
-        slice(max(0, int(rows[0]) - margin), int(rows[-1]) + 1 + margin),
-        slice(max(0, int(columns[0]) - margin), int(columns[-1]) + 1 + margin),
-    )
-    cut = (view.lab[where], view.background[where], view.delta[where], view.mask[where])
-    return View(*cut, view.noise, view.scale), where
-
-
-def take_apart(image: Any) -> View:
-    """The picture as background and foreground.
-
-    Raises: ImageError when it cannot be read or shows no plain background (a photo, noise, a half-done
-    denoising).
-    """
-    pixels, scale = working_pixels(image)
-    lab = srgb_to_lab(pixels)
-    background, inliers = _fit_background(lab)
-    delta = distance(lab, background)
-    noise = float(np.median(delta[inliers]))
-    if noise > _NOISE_TO_SMOOTH:
-        lab = srgb_to_lab(smooth(pixels))
-        background, inliers = _fit_background(lab)
-        delta = distance(lab, background)
-    near = local_maximum(delta, max(2, round(3 * min(delta.shape) / 64)))
-    mask = delta > np.maximum(FOREGROUND_DELTA, _HALF_CONTRAST * near)
-    return View(lab, background, delta, mask, noise, scale)
 
 
 def distance(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -133,6 +78,37 @@ def smooth(image: FloatArray) -> FloatArray:
     return image
 
 
+def blurred(values: FloatArray, sigma_px: float) -> FloatArray:
+    """Gaussian blur along the first two axes, edges repeated.   Shapes: (H, W, ...) -> same."""
+    reach = max(1, math.ceil(3.0 * sigma_px))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma_px) ** 2)
+    kernel /= kernel.sum()
+    for axis in (0, 1):
+        padding = [(reach, reach) if a == axis else (0, 0) for a in range(values.ndim)]
+        padded = np.pad(values, padding, mode="edge")
+        length = values.shape[axis]
+        values = sum(
+            (w * np.take(padded, range(i, i + length), axis) for i, w in enumerate(kernel)),
+            np.zeros_like(values),
+        )
+    return values
+
+
+def box_mean(values: FloatArray, reach: int) -> FloatArray:
+    """Mean over a square window of that half width, cut off at the rim.   Shapes: (H, W, ...) -> same."""
+    for axis in (0, 1):
+        length = values.shape[axis]
+        total = np.cumsum(values, axis=axis)
+        zero = np.zeros_like(np.take(total, [0], axis))
+        total = np.concatenate([zero, total], axis=axis)
+        start = np.maximum(np.arange(length) - reach, 0)
+        stop = np.minimum(np.arange(length) + reach + 1, length)
+        shape = [-1 if a == axis else 1 for a in range(values.ndim)]
+        count = (stop - start).reshape(shape)
+        values = (np.take(total, stop, axis) - np.take(total, start, axis)) / count
+    return values
+
+
 def local_maximum(values: FloatArray, reach: int) -> FloatArray:
     """The largest value within `reach` pixels along both axes.   Shapes: (H, W) -> same."""
     for axis in (0, 1):
@@ -142,9 +118,16 @@ def local_maximum(values: FloatArray, reach: int) -> FloatArray:
     return values
 
 
+def closed(values: FloatArray, reach: int) -> FloatArray:
+    """Values with dark cracks narrower than twice the reach filled (largest, then smallest of a window)."""
+    return -local_maximum(-local_maximum(values, reach), reach)
+
+
 def dilate(mask: BoolArray, radius: float) -> BoolArray:
     """The mask grown by a disc of that radius in pixels."""
     reach = int(radius)
+    if radius >= reach * 1.4143 and reach == 1:  # a disc that holds the corners of its square: two passes
+        return _grown_by_one(_grown_by_one(mask, 0), 1)
     height, width = mask.shape
     padded = np.pad(mask, reach)
     grown = np.zeros_like(mask)
@@ -155,13 +138,24 @@ def dilate(mask: BoolArray, radius: float) -> BoolArray:
     return grown
 
 
+def _grown_by_one(mask: BoolArray, axis: int) -> BoolArray:
+    grown = mask.copy()
+    before, after = (slice(None, -1), slice(1, None)) if axis == 0 else (np.s_[:, :-1], np.s_[:, 1:])
+    grown[after] |= mask[before]
+    grown[before] |= mask[after]
+    return grown
+
+
 def erode(mask: BoolArray, radius: float) -> BoolArray:
     """The mask shrunk by a disc of that radius in pixels; outside the picture counts as inside."""
     return ~dilate(~mask, radius)
 
 
-def components(mask: BoolArray, diagonal: bool = True) -> list[BoolArray]:
-    """The connected parts of a mask, the largest first; `diagonal` joins pixels that touch at a corner."""
+def components(mask: BoolArray, diagonal: bool = True, smallest: float = 1.0) -> list[BoolArray]:
+    """The connected parts of a mask of at least `smallest` pixels, the largest first.
+
+    diagonal: pixels that touch at a corner are connected too.
+    """
     runs = _runs(mask)
     parent = list(range(len(runs)))
     slack = 1 if diagonal else 0
@@ -175,13 +169,17 @@ def components(mask: BoolArray, diagonal: bool = True) -> list[BoolArray]:
                 break
             if other_start < end + slack and start < other_end + slack:
                 parent[_root(parent, i)] = _root(parent, j)
-    parts: dict[int, BoolArray] = {}
+    sizes: dict[int, int] = {}
+    for i, (_, start, end) in enumerate(runs):
+        root = _root(parent, i)
+        sizes[root] = sizes.get(root, 0) + end - start
+    order = sorted(sizes, key=lambda root: -sizes[root])
+    parts = {root: np.zeros_like(mask) for root in order if sizes[root] >= smallest}
     for i, (row, start, end) in enumerate(runs):
         root = _root(parent, i)
-        if root not in parts:
-            parts[root] = np.zeros_like(mask)
-        parts[root][row, start:end] = True
-    return sorted(parts.values(), key=lambda part: -int(part.sum()))
+        if root in parts:
+            parts[root][row, start:end] = True
+    return list(parts.values())
 
 
 def fill_holes(mask: BoolArray) -> BoolArray:
@@ -191,10 +189,50 @@ def fill_holes(mask: BoolArray) -> BoolArray:
     return ~outside[1:-1, 1:-1]
 
 
+def _as_array(image: Any) -> NDArray[Any]:
+    if isinstance(image, (str, Path)):
+        try:
+            with Image.open(image) as opened:
+                return np.asarray(opened.convert("RGBA"))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ImageError(f"the file {image} cannot be read as a picture: {error}") from error
+    if isinstance(image, Image.Image):
+        try:
+            return np.asarray(image.convert("RGBA"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ImageError(f"the picture cannot be decoded: {error}") from error
+    if hasattr(image, "detach"):
+        return image.detach().cpu().float().numpy() if image.is_floating_point() else image.cpu().numpy()
+    try:
+        return np.asarray(image)
+    except ValueError as error:
+        raise ImageError(f"not a picture: {error}") from error
+
+
+def _in_unit_range(array: NDArray[Any]) -> FloatArray:
+    if array.dtype == np.uint8:
+        return array / 255.0
+    if array.dtype == np.bool_:
+        return array.astype(np.float64)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ImageError(f"values of type {array.dtype}; use uint8 in 0 to 255 or float in 0 to 1")
+    pixels = array.astype(np.float64)
+    if not np.isfinite(pixels).all():
+        raise ImageError("the picture holds values that are not finite")
+    low, high = float(pixels.min()), float(pixels.max())
+    if low < -_OVERSHOOT or high > 1.0 + _OVERSHOOT:
+        raise ImageError(f"float values from {low:.3g} to {high:.3g}; use 0 to 1, or uint8 in 0 to 255")
+    return np.clip(pixels, 0.0, 1.0)
+
+
 def _check_size(height: int, width: int) -> None:
     if min(height, width) < MIN_SIDE_PX:
         raise ImageError(
             f"picture of {width}x{height} px is too small to judge; use {MIN_SIDE_PX} px or more"
+        )
+    if height * width > MAX_PIXELS:
+        raise ImageError(
+            f"picture of {width}x{height} px is too large to judge; use at most {MAX_PIXELS // 10**6} MP"
         )
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise ImageError(
@@ -206,25 +244,6 @@ def _reduce(pixels: FloatArray, scale: float) -> FloatArray:
     height, width = (round(n / scale) for n in pixels.shape[:2])
     as_bytes = Image.fromarray((pixels * 255.0 + 0.5).astype(np.uint8))
     return np.asarray(as_bytes.resize((width, height), Image.Resampling.BOX)) / 255.0
-
-
-def _fit_background(lab: FloatArray) -> tuple[FloatArray, BoolArray]:
-    """A plane per channel through the pixels that agree with the rim, refitted on its inliers."""
-    height, width = lab.shape[:2]
-    rim = np.zeros((height, width), dtype=bool)
-    rim[:2], rim[-2:], rim[:, :2], rim[:, -2:] = True, True, True, True
-    background = np.broadcast_to(np.median(lab[rim], axis=0), lab.shape)
-    ys, xs = np.mgrid[0:height, 0:width]
-    design = np.stack([np.ones(height * width), xs.ravel() / width - 0.5, ys.ravel() / height - 0.5], axis=1)
-    inliers = rim
-    for limit in (14.0, 10.0, 10.0):
-        inliers = distance(lab, background) < limit
-        if inliers[rim].mean() < _MIN_RIM_INLIERS or inliers.mean() < _MIN_INLIERS:
-            raise ImageError("no plain background: the rim of the picture is not of one colour")
-        chosen = design * inliers.reshape(-1, 1)
-        weights = np.linalg.solve(chosen.T @ chosen + 1e-6 * np.eye(3), chosen.T @ lab.reshape(-1, 3))
-        background = (design @ weights).reshape(lab.shape)
-    return background, inliers
 
 
 def _runs(mask: BoolArray) -> list[tuple[int, int, int]]:

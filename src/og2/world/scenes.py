@@ -1,8 +1,11 @@
 """Scenes of the mini-world and how they are drawn at random.
 
-A scene is one to three objects (none after an object was removed) on a plain background. Every number an
-object has (colour, radius, rotation, place) is continuous, so a finite list of pictures cannot be
-memorised. Pure functions of a `numpy.random.Generator`: the same generator state gives the same scene.
+A scene is what a picture shows: objects, creatures, gizmos and plates in front of a backdrop, and the look of
+the whole. Every number (colour, radius, rotation, place) is continuous, so a finite list of pictures cannot
+be memorised. Pure functions of a `numpy.random.Generator`: the same generator state gives the same scene.
+
+Two worlds: "plain" (six flat shapes, one to three of them, on plain colours: what the small model inside the
+package learned) and "full" (eight shapes, fills, shading, all backdrops, up to six objects).
 
 Held-out split: a (shape, colour, size, position) tuple is `test` when a hash of its words says so (one in
 ten). Training scenes hold no test tuple; in a test scene the first object is one.
@@ -10,28 +13,75 @@ ten). Training scenes hold no test tuple; in a test scene the first object is on
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.random import Generator
 
 from og2.errors import RequestError
 from og2.world import palette
+from og2.world.backdrops import Backdrop, sample_backdrop
+from og2.world.creatures import Creature, creature_box
+from og2.world.fills import Fill, sample_fill
 from og2.world.palette import Lab
+from og2.world.props import Gizmo, Plate, gizmo_box, plate_box
 from og2.world.shapes import MAX_ROTATION, outline_box
+from og2.world.split import SPLITS, split_of
 
-SPLITS = ("train", "test")
-MAX_OBJECTS = 3
-TEST_SHARE = 0.10
-_SIZE_ODDS: dict[int, tuple[float, float, float]] = {
-    1: (1 / 3, 1 / 3, 1 / 3),
-    2: (0.5, 0.5, 0.0),
-    3: (0.7, 0.3, 0.0),
-}
-_NUM_OBJECTS_ODDS = (0.5, 0.3, 0.2)
 _TWIN_SHARE = 0.12
 _TRIES = 60
+_CROWD = 4  # from so many objects on they are drawn small and near the rim, else they would not fit
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class World:
+    """A named part of the world: which words occur, and with which odds.
+
+    object_odds: of 1, 2, ... objects; fills, backdrops: what is drawn with which odds; size_odds: by number
+    of objects (the last entry for more), of small, medium and large. shading: the largest amount of shading.
+    min_gap: between boxes, as a fraction of the side.
+    """
+
+    name: str
+    shapes: tuple[str, ...]
+    object_odds: tuple[float, ...]
+    size_odds: tuple[tuple[float, float, float], ...]
+    fills: dict[str, float]
+    backdrops: dict[str, float]
+    shading: float
+    min_gap: float
+
+    @property
+    def max_objects(self) -> int:
+        """The most objects a scene holds."""
+        return len(self.object_odds)
+
+
+WORLDS: dict[str, World] = {
+    "plain": World(
+        "plain",
+        palette.SHAPES,
+        object_odds=(0.5, 0.3, 0.2),
+        size_odds=((1 / 3, 1 / 3, 1 / 3), (0.5, 0.5, 0.0), (0.7, 0.3, 0.0)),
+        fills={"flat": 1.0},
+        backdrops={"plain": 1.0},
+        shading=0.0,
+        min_gap=palette.MIN_GAP,
+    ),
+    "full": World(
+        "full",
+        palette.ALL_SHAPES,
+        object_odds=(0.32, 0.24, 0.18, 0.12, 0.08, 0.06),
+        size_odds=((1 / 3, 1 / 3, 1 / 3), (0.5, 0.4, 0.1), (0.7, 0.3, 0.0), (1.0, 0.0, 0.0)),
+        fills={"flat": 0.55, "stripes": 0.15, "dots": 0.15, "checker": 0.15},
+        backdrops={"plain": 0.3, "gradient": 0.2, "landscape": 0.2, "tiles": 0.15, "noise": 0.15},
+        shading=0.12,
+        min_gap=palette.MIN_GAP / 2,
+    ),
+}
+MAX_OBJECTS = WORLDS["plain"].max_objects
 
 
 @dataclass(frozen=True)
@@ -39,7 +89,7 @@ class Object:
     """One object: its words (shape, color, size, position) and the numbers behind them.
 
     Units: x, y (origin of the outline, see `shapes`) and radius as fractions of the picture's side;
-    rotation in radians.
+    rotation in radians. fill: None = flat. shading: how much lighter the upper left is than the lower right.
     """
 
     shape: str
@@ -51,6 +101,13 @@ class Object:
     y: float
     radius: float
     rotation: float
+    fill: Fill | None = None
+    shading: float = 0.0
+
+    @property
+    def fill_name(self) -> str:
+        """How its area is painted, one of `palette.FILLS`."""
+        return self.fill.kind if self.fill else "flat"
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -65,26 +122,26 @@ class Object:
 
 @dataclass(frozen=True)
 class Scene:
-    """Objects on a plain background, named `background` with the actual colour `background_lab`."""
+    """What a picture shows, in painting order: backdrop, objects, gizmos, plates, creatures.
+
+    background: the backdrop's name; background_lab: the actual colour of a plain one. backdrop: None = plain.
+    style, tone: the look of the whole picture, one of `palette.STYLES` and `palette.TONES`, or None.
+    """
 
     objects: tuple[Object, ...]
     background: str
     background_lab: Lab
+    backdrop: Backdrop | None = None
+    gizmos: tuple[Gizmo, ...] = ()
+    plates: tuple[Plate, ...] = ()
+    creatures: tuple[Creature, ...] = ()
+    style: str | None = None
+    tone: str | None = None
 
-
-def split_of(key: tuple[str, str, str, str]) -> str:
-    """ "test" for one in ten (shape, colour, size, position) tuples, by hash, else "train"."""
-    return "test" if zlib.crc32("|".join(key).encode()) % 1000 < 1000 * TEST_SHARE else "train"
-
-
-TEST_KEYS: tuple[tuple[str, str, str, str], ...] = tuple(
-    (shape, color, size, position)
-    for shape in palette.SHAPES
-    for color in palette.COLORS
-    for size in palette.SIZES
-    for position in palette.POSITIONS
-    if split_of((shape, color, size, position)) == "test"
-)
+    @property
+    def backdrop_kind(self) -> str:
+        """The family of the backdrop, one of `palette.BACKDROPS`."""
+        return self.backdrop.kind if self.backdrop else "plain"
 
 
 def pick(rng: Generator, options: tuple[str, ...]) -> str:
@@ -92,32 +149,80 @@ def pick(rng: Generator, options: tuple[str, ...]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def sample_scene(rng: Generator, num_objects: int | None = None, split: str = "train") -> Scene:
-    """A random scene.
+def world_named(name: str) -> World:
+    """The world of that name.   Raises: RequestError for any but "plain" and "full"."""
+    if name not in WORLDS:
+        raise RequestError(f"world={name!r} is unknown; use one of {', '.join(WORLDS)}")
+    return WORLDS[name]
 
-    num_objects: 1 to 3; None draws it (1: 0.5, 2: 0.3, 3: 0.2). About one in eight scenes of several
-    objects holds only objects of one shape and colour (to count); in the others every pair differs in shape
-    or colour. Raises: RequestError for an unknown split or number of objects.
+
+@lru_cache(maxsize=8)
+def held_out_keys(world: str = "plain", crowded: bool = False) -> tuple[tuple[str, str, str, str], ...]:
+    """All (shape, colour, size, position) tuples of that world's test split; crowded: none that is large."""
+    return tuple(
+        (shape, color, size, position)
+        for shape in world_named(world).shapes
+        for color in palette.COLORS
+        for size in palette.SIZES
+        for position in palette.POSITIONS
+        if split_of((shape, color, size, position)) == "test" and not (crowded and size == "large")
+    )
+
+
+TEST_KEYS = held_out_keys()
+
+
+def sample_scene(
+    rng: Generator, num_objects: int | None = None, split: str = "train", world: str = "plain"
+) -> Scene:
+    """A random scene of objects.
+
+    num_objects: 1 to 3 (full world: to 6); None draws it. About one in eight scenes of several objects holds
+    only objects of one shape and colour (to count); in the others every pair differs in shape or colour.
+    Raises: RequestError for an unknown split or world, or a number of objects the world does not have.
     """
     if split not in SPLITS:
         raise RequestError(f"split={split!r} is unknown; use one of {', '.join(SPLITS)}")
-    if num_objects is not None and not 1 <= num_objects <= MAX_OBJECTS:
-        raise RequestError(f"num_objects={num_objects} is outside 1 to {MAX_OBJECTS}")
-    count = num_objects or 1 + int(rng.choice(MAX_OBJECTS, p=_NUM_OBJECTS_ODDS))
+    level = world_named(world)
+    if num_objects is not None and not 1 <= num_objects <= level.max_objects:
+        raise RequestError(f"num_objects={num_objects} is outside 1 to {level.max_objects}")
+    count = num_objects or 1 + int(rng.choice(level.max_objects, p=level.object_odds))
     twins = count > 1 and rng.random() < _TWIN_SHARE
-    background = pick(rng, tuple(palette.BACKGROUNDS))
-    scene = Scene((), background, _jitter(rng, palette.BACKGROUNDS[background], palette.BACKGROUND_SIGMA))
+    scene = empty_scene(rng, level)
     while len(scene.objects) < count:
         kind = scene.objects[0].kind if twins and scene.objects else None
         first_is_test = split == "test" and not scene.objects
-        grown = place_object(rng, scene, count, kind=kind, split="test" if first_is_test else "train")
+        grown = place_object(rng, scene, count, kind, "test" if first_is_test else "train", level)
         # A crowded first choice is thrown away, not squeezed: the distribution of gaps stays the same.
         scene = grown or replace(scene, objects=())
     return scene
 
 
+def empty_scene(rng: Generator, world: World, kind: str | None = None, name: str | None = None) -> Scene:
+    """A scene without subjects; `kind` fixes the family of its backdrop, `name` which one."""
+    if kind is None:
+        kinds = tuple(world.backdrops)
+        kind = kinds[0] if len(kinds) == 1 else pick_by_odds(rng, world.backdrops)
+    if kind == "plain":
+        background = name or pick(rng, tuple(palette.BACKGROUNDS))
+        return Scene((), background, _jitter(rng, palette.BACKGROUNDS[background], palette.BACKGROUND_SIGMA))
+    backdrop = sample_backdrop(rng, kind, name)
+    return Scene((), backdrop.name, backdrop.labs[0], backdrop)
+
+
+def pick_by_odds(rng: Generator, odds: dict[str, float]) -> str:
+    """One of the names, with these odds."""
+    names = tuple(odds)
+    return names[int(np.searchsorted(np.cumsum(list(odds.values())), rng.random() * 0.999999, side="right"))]
+
+
 def place_object(
-    rng: Generator, scene: Scene, crowd: int, kind: tuple[str, str] | None = None, split: str = "train"
+    rng: Generator,
+    scene: Scene,
+    crowd: int,
+    kind: tuple[str, str] | None = None,
+    split: str = "train",
+    world: World = WORLDS["plain"],
 ) -> Scene | None:
     """The scene with one more random object that fits, or None when no free place was found.
 
@@ -126,23 +231,38 @@ def place_object(
     """
     taken = {o.kind for o in scene.objects}
     for _ in range(_TRIES):
-        shape, color, size, position = _draw_key(rng, crowd, kind, split)
+        shape, color, size, position = _draw_key(rng, crowd, kind, split, world)
         if (kind is None and (shape, color) in taken) or split_of((shape, color, size, position)) != split:
             continue
-        new = make_object(rng, shape, color, size, position)
-        if new is not None and all(has_gap(new, other) for other in scene.objects):
-            return replace(scene, objects=(*scene.objects, new))
+        new = make_object(rng, shape, color, size, position, crowded=crowd >= _CROWD)
+        if new is not None and fits(box_of(new), scene, world.min_gap):
+            return replace(scene, objects=(*scene.objects, dressed(rng, new, world)))
     return None
 
 
-def make_object(rng: Generator, shape: str, color: str, size: str, position: str) -> Object | None:
-    """An object with these words and random numbers, or None when the picture has no room for it there."""
-    radius = float(rng.uniform(*palette.SIZES[size]))
+def dressed(rng: Generator, obj: Object, world: World, fill: str | None = None) -> Object:
+    """The object with a fill and shading of that world; `fill` fixes which."""
+    if world.shading == 0.0 and fill is None:
+        return obj
+    kind = fill or pick_by_odds(rng, world.fills)
+    shading = float(rng.uniform(0.0, world.shading))
+    return replace(obj, fill=sample_fill(rng, kind, obj.color, obj.lab), shading=shading)
+
+
+def make_object(
+    rng: Generator, shape: str, color: str, size: str, position: str, crowded: bool = False
+) -> Object | None:
+    """An object with these words and random numbers, or None when the picture has no room for it there.
+
+    crowded: at the lower end of its size, and in the outer part of its column and row.
+    """
+    low, high = palette.SIZES[size]
+    radius = float(rng.uniform(low, (low + high) / 2 if crowded else high))
     rotation = float(rng.uniform(-1, 1)) * MAX_ROTATION[shape]
     left, top, right, bottom = outline_box(shape, radius, rotation)
     column, row = palette.POSITIONS[position]
-    x = _draw_coordinate(rng, palette.COLUMNS[column], (right - left) / 2)
-    y = _draw_coordinate(rng, palette.ROWS[row], (bottom - top) / 2)
+    x = _draw_coordinate(rng, palette.COLUMNS[column], (right - left) / 2, crowded)
+    y = _draw_coordinate(rng, palette.ROWS[row], (bottom - top) / 2, crowded)
     if x is None or y is None:
         return None
     # The words are about the box; the outline's origin lies off its middle when the figure is not symmetric.
@@ -164,11 +284,25 @@ def sample_color(rng: Generator, color: str) -> Lab:
     return palette.COLORS[color]
 
 
-def has_gap(a: Object, b: Object) -> bool:
-    """Whether the boxes of two objects are at least MIN_GAP apart along one axis."""
-    one, other = box_of(a), box_of(b)
+def has_gap(one: Box, other: Box, gap: float = palette.MIN_GAP) -> bool:
+    """Whether two boxes are at least that far apart along one axis."""
     gaps = [max(one[i] - other[i + 2], other[i] - one[i + 2]) for i in (0, 1)]
-    return max(gaps) >= palette.MIN_GAP
+    return max(gaps) >= gap
+
+
+def fits(box: Box, scene: Scene, gap: float = palette.MIN_GAP) -> bool:
+    """Whether a box keeps that gap from everything in the scene."""
+    return all(has_gap(box, other, gap) for other in boxes_of(scene))
+
+
+def boxes_of(scene: Scene) -> list[Box]:
+    """The boxes of all subjects: objects, gizmos, plates, creatures."""
+    return [
+        *(box_of(o) for o in scene.objects),
+        *(gizmo_box(g) for g in scene.gizmos),
+        *(plate_box(p) for p in scene.plates),
+        *(creature_box(c) for c in scene.creatures),
+    ]
 
 
 def box_of(obj: Object) -> tuple[float, float, float, float]:
@@ -179,7 +313,11 @@ def box_of(obj: Object) -> tuple[float, float, float, float]:
 
 def relation(a: Object, b: Object) -> str | None:
     """The relation that clearly holds from a to b ("left of", ...), or None when it is a diagonal."""
-    one, other = box_of(a), box_of(b)
+    return relation_of_boxes(box_of(a), box_of(b))
+
+
+def relation_of_boxes(one: Box, other: Box) -> str | None:
+    """As `relation`, of boxes."""
     dx, dy = (one[i] + one[i + 2] - other[i] - other[i + 2] for i in (0, 1))
     if abs(dx) > 2.0 * abs(dy):
         return "left of" if dx < 0 else "right of"
@@ -189,20 +327,24 @@ def relation(a: Object, b: Object) -> str | None:
 
 
 def _draw_key(
-    rng: Generator, crowd: int, kind: tuple[str, str] | None, split: str
+    rng: Generator, crowd: int, kind: tuple[str, str] | None, split: str, world: World
 ) -> tuple[str, str, str, str]:
     if split == "test" and kind is None:
-        allowed = TEST_KEYS if crowd == 1 else tuple(k for k in TEST_KEYS if k[2] != "large")
+        allowed = held_out_keys(world.name, crowd > 1)
         return allowed[int(rng.integers(len(allowed)))]
-    shape, color = kind or (pick(rng, palette.SHAPES), pick(rng, tuple(palette.COLORS)))
-    odds = _SIZE_ODDS[max(1, min(crowd, MAX_OBJECTS))]
+    shape, color = kind or (pick(rng, world.shapes), pick(rng, tuple(palette.COLORS)))
+    odds = world.size_odds[max(1, min(crowd, len(world.size_odds))) - 1]
     size = tuple(palette.SIZES)[int(np.searchsorted(np.cumsum(odds), rng.random() * 0.999999, side="right"))]
     return shape, color, size, pick(rng, tuple(palette.POSITIONS))
 
 
-def _draw_coordinate(rng: Generator, band: tuple[float, float], half: float) -> float | None:
+def _draw_coordinate(rng: Generator, band: tuple[float, float], half: float, outward: bool) -> float | None:
     low = max(band[0], half + palette.EDGE_MARGIN)
     high = min(band[1], 1.0 - half - palette.EDGE_MARGIN)
+    if outward and band[0] == 0.0:
+        high = low + 0.3 * (high - low)
+    elif outward and band[1] == 1.0:
+        low = high - 0.3 * (high - low)
     return float(rng.uniform(low, high)) if low <= high else None
 
 

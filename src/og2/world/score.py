@@ -1,33 +1,32 @@
-"""Verdicts from pixels alone: does a picture, or an edit, show what was required?
+"""Verdicts from pixels alone: does a picture show what was required?
 
 The scorer sees pixels and requirements, never a scene, a seed or the renderer. A picture it cannot judge
 gives `unknown` with the reason, which does not pass. Its error rates are measured by `og2.evals.certify`
-and belong beside every score made with it.
+and belong beside every score made with it. Edits are judged in `score_edit`, which this module also offers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import permutations
 from typing import Any
 
 import numpy as np
 
-from og2.errors import ImageError
+from og2.world.backdrop_words import name_backdrop, same_name
 from og2.world.detect import Detected, Reading, detect, read
-from og2.world.palette import srgb_to_lab
-from og2.world.pixels import BoolArray, FloatArray, dilate, distance, erode, smooth, working_pixels
-from og2.world.requirements import EditRequirements, ObjectRequirement, Requirements
+from og2.world.measures import relation_amount
+from og2.world.requirements import SIZE_RELATIONS, ObjectRequirement, Requirements
+from og2.world.score_edit import EditVerdict, score_edit
 
 __all__ = ["Detected", "EditVerdict", "Verdict", "detect", "read", "score_edit", "score_t2i"]
 
-KEPT_TOLERANCE = 10.0
-_GROW_PX = 3.0
-_EDGE_PX = 1.5  # on both sides of an edge: a band of 3 px
-_SAME_PLACE = 0.60
-_LEFTOVER = 7.0  # dE from the background where a removed object was
-_MARGIN_OF_RELATION = 0.5
-_BACKGROUND_SHIFT = 8.0
+MARGIN_OF_RELATION = 0.5
+_MARGIN_OF_SIZE = 1.07  # ratio of radii
+_WORDS = ("shape", "color", "fill", "size", "position")
+_FEW = 3
+Slot = Detected | None
 
 
 @dataclass(frozen=True)
@@ -35,28 +34,21 @@ class Verdict:
     """passed: every requirement met and nothing else in the picture. atoms: each requirement by itself.
 
     unknown: the pixels do not decide (then not passed). reason: the first thing that is wrong, or "".
+    undecided: names of the atoms that are not met because a word could not be read. confidence: of the least
+    certain word that the verdict rests on, in [0, 1].
     """
 
     passed: bool
     atoms: dict[str, bool]
     reason: str
     unknown: bool = False
+    undecided: tuple[str, ...] = field(default=())
+    confidence: float = 0.0
 
-
-@dataclass(frozen=True)
-class EditVerdict:
-    """success: the edit was made, every other object is still there, the background has its colour.
-
-    kept: share of pixels away from the edited object that are within 10 dE of the source;
-    kept_without_drift: the same after the best affine colour change of the whole picture was undone. NaN
-    where it cannot be measured.
-    """
-
-    success: bool
-    kept: float
-    reason: str
-    unknown: bool = False
-    kept_without_drift: float = float("nan")
+    @property
+    def share(self) -> float:
+        """Share of atoms that are met (GenEval 2's arithmetic mean, arXiv 2512.16853); 0 without atoms."""
+        return sum(self.atoms.values()) / len(self.atoms) if self.atoms else 0.0
 
 
 def score_t2i(image: Any, requirements: Requirements) -> Verdict:
@@ -64,209 +56,131 @@ def score_t2i(image: Any, requirements: Requirements) -> Verdict:
     seen = read(image)
     if seen.reason:
         return Verdict(False, {}, f"unknown: {seen.reason}", unknown=True)
-    if len(seen.objects) != len(requirements.objects):
-        reason = f"{len(seen.objects)} objects instead of {len(requirements.objects)}"
-        return Verdict(False, {"count": False, **_best_atoms(seen, requirements)}, reason)
-    atoms = {"count": True, **_best_atoms(seen, requirements)}
+    found, wanted = list(seen.objects), requirements.objects
+    chosen = _pair(found, requirements)
+    atoms, undecided = {"count": len(found) == len(wanted)}, set[str]()
+    for name, (met, clear) in _atoms(chosen, requirements).items():
+        atoms[name] = met
+        if not met and not clear:
+            undecided.add(name)
+    _absent_atoms(found, requirements, atoms, undecided)
+    _backdrop_atoms(seen, requirements, atoms, undecided)
     passed = all(atoms.values())
-    unclear = [o.reason for o in seen.objects if o.reason]
-    wrong = ", ".join(name for name, met in atoms.items() if not met)
-    reason = "" if passed else "; ".join([f"wrong {wrong}", *unclear])
-    return Verdict(passed, atoms, reason, unknown=not passed and bool(unclear))
+    confidence = min((o.confidence for o in found), default=1.0)
+    if passed:
+        return Verdict(True, atoms, "", confidence=confidence)
+    unclear = [o.reason for o in found if o.reason]
+    if not atoms["count"]:
+        reason = f"{len(found)} objects instead of {len(wanted)}"
+    else:
+        reason = "; ".join([f"wrong {', '.join(n for n, met in atoms.items() if not met)}", *unclear])
+    unknown = bool(undecided) or (atoms["count"] and bool(unclear))
+    return Verdict(False, atoms, reason, unknown, tuple(sorted(undecided)), confidence)
 
 
-def score_edit(source_image: Any, image: Any, requirements: EditRequirements) -> EditVerdict:
-    """Whether the picture is the source with the required edit, and how much of the rest was left alone.
-
-    Both pictures must have one size. The masks come from what is seen in both pictures. When the result shows
-    nothing that can be judged, the edit failed and the kept share is still measured.
-    """
-    before, after = read(source_image), read(image)
-    if before.reason:
-        return _unknown(f"the source cannot be judged: {before.reason}")
-    subject, reason = _find_subject(before, requirements)
-    if reason:
-        return _unknown(reason)
-    try:
-        (old, _), (new, _) = working_pixels(source_image), working_pixels(image)
-    except ImageError as error:
-        return _unknown(str(error))
-    if old.shape != new.shape:
-        return _unknown("source and result differ in size")
-    left, success, reason = _judge(requirements, subject, before, after)
-    changed = _changed_region(subject, left, old.shape[:2])
-    kept, without_drift = _kept(srgb_to_lab(old), srgb_to_lab(new), before, changed)
-    unclear = not success and (bool(after.reason) or any(o.reason for o in left))
-    return EditVerdict(success, kept, reason, unclear, without_drift)
+def relation_holds(a: Detected, name: str, b: Detected) -> bool | None:
+    """Whether a stands in that relation to b; None when sizes cannot be compared or are too alike."""
+    if name not in SIZE_RELATIONS:
+        return relation_amount(a.box, name, b.box) > MARGIN_OF_RELATION
+    if a.radius is None or b.radius is None:
+        return None
+    ratio = a.radius / b.radius if name == SIZE_RELATIONS[0] else b.radius / a.radius
+    return True if ratio >= _MARGIN_OF_SIZE else None if ratio > 1.0 / _MARGIN_OF_SIZE else False
 
 
-def _unknown(reason: str) -> EditVerdict:
-    return EditVerdict(False, float("nan"), f"unknown: {reason}", unknown=True)
+def fits(seen: Detected, wanted: ObjectRequirement, words: tuple[str, ...] = _WORDS) -> bool | None:
+    """Whether a thing meets every word said; None when it may, but a word could not be read."""
+    unread = False
+    for word in words:
+        value = getattr(wanted, word)
+        if value is not None:
+            found = getattr(seen, word)
+            if found is not None and found != value:
+                return False
+            unread |= found is None
+    return None if unread else True
 
 
-def _judge(
-    rule: EditRequirements, subject: Detected | None, before: Reading, after: Reading
-) -> tuple[list[Detected], bool, str]:
-    """What the result shows beyond the objects that had to stay, if the edit was made, and if not why."""
-    if before.view is None or after.view is None:
-        return [], False, f"unknown: the result cannot be judged: {after.reason}"
-    left, lost = _match_others([o for o in before.objects if o is not subject], after)
-    if lost:
-        return left, False, f"lost or changed: {', '.join(lost)}"
-    shift = float(np.median(distance(after.view.background, before.view.background)))
-    if shift > _BACKGROUND_SHIFT:
-        return left, False, f"the background changed by {shift:.0f} dE"
-    return left, *_judge_change(rule, subject, left, before, after)
-
-
-def _best_atoms(seen: Reading, requirements: Requirements) -> dict[str, bool]:
-    """Atoms under the pairing of seen and required objects that meets most of them."""
-    wanted, found = requirements.objects, seen.objects[:4]
-    best: dict[str, bool] = {}
-    slots: list[Detected | None] = [*found, *[None] * max(0, len(wanted) - len(found))]
+def _pair(found: list[Detected], requirements: Requirements) -> tuple[Slot, ...]:
+    """For every required object the seen one that stands for it: the pairing that meets most atoms."""
+    wanted = requirements.objects
+    slots: list[Slot] = [*found[:8], *[None] * max(0, len(wanted) - len(found))]
+    if len(wanted) > _FEW or len(slots) > _FEW + 1:
+        return _assign(slots, wanted)
+    best, best_met = (), -1
     for chosen in permutations(slots, len(wanted)):
-        atoms = _atoms(chosen, requirements)
-        if not best or sum(atoms.values()) > sum(best.values()):
-            best = atoms
-    if requirements.background is not None:
-        best["background"] = seen.background == requirements.background
+        met = sum(ok for ok, _ in _atoms(chosen, requirements).values())
+        if met > best_met:
+            best, best_met = chosen, met
     return best
 
 
-def _atoms(chosen: tuple[Detected | None, ...], requirements: Requirements) -> dict[str, bool]:
-    atoms: dict[str, bool] = {}
+def _assign(slots: list[Slot], wanted: tuple[ObjectRequirement, ...]) -> tuple[Slot, ...]:
+    """The pairing with most words met, relations left out: best sums over subsets of slots."""
+    gain = np.array([[_words_met(slot, rule) for slot in slots] for rule in wanted])
+
+    @lru_cache(maxsize=None)
+    def best(row: int, used: int) -> tuple[int, tuple[int, ...]]:
+        if row == len(wanted):
+            return 0, ()
+        options = (
+            (int(gain[row, i]) + rest[0], (i, *rest[1]))
+            for i in range(len(slots))
+            if not used >> i & 1
+            for rest in [best(row + 1, used | 1 << i)]
+        )
+        return max(options, key=lambda option: option[0])
+
+    return tuple(slots[i] for i in best(0, 0)[1])
+
+
+def _words_met(slot: Slot, wanted: ObjectRequirement) -> int:
+    if slot is None:
+        return 0
+    said = [w for w in _WORDS if getattr(wanted, w) is not None]
+    return 1 + sum(getattr(slot, word) == getattr(wanted, word) for word in said)
+
+
+def _atoms(chosen: tuple[Slot, ...], requirements: Requirements) -> dict[str, tuple[bool, bool]]:
+    """Each requirement on objects: (met, decided)."""
+    atoms: dict[str, tuple[bool, bool]] = {}
     many = len(chosen) > 1
     for i, (wanted, seen) in enumerate(zip(requirements.objects, chosen, strict=True)):
-        for word in ("shape", "color", "size", "position"):
+        for word in _WORDS:
             value = getattr(wanted, word)
             if value is not None:
-                atoms[f"{word} {i + 1}" if many else word] = seen is not None and getattr(seen, word) == value
+                found = None if seen is None else getattr(seen, word)
+                atoms[f"{word} {i + 1}" if many else word] = (found == value, seen is None or found is not None)
     for a, name, b in requirements.relations:
         first, second = chosen[a], chosen[b]
-        holds = first is not None and second is not None and _relation_holds(first, name, second)
-        atoms[f"{a + 1} {name} {b + 1}"] = holds
+        holds = False if first is None or second is None else relation_holds(first, name, second)
+        atoms[f"{a + 1} {name} {b + 1}"] = (bool(holds), holds is not None)
     return atoms
 
 
-def _relation_holds(a: Detected, name: str, b: Detected) -> bool:
-    """GenEval's rule on boxes (arXiv 2310.11513): offset, less a tenth of both boxes, over its length."""
-    offset = np.array([(a.box[i] + a.box[i + 2] - b.box[i] - b.box[i + 2]) / 2 for i in (0, 1)])
-    extent = np.array([a.box[i + 2] - a.box[i] + b.box[i + 2] - b.box[i] for i in (0, 1)])
-    short = np.sign(offset) * np.maximum(np.abs(offset) - 0.1 * extent, 0.0)
-    x, y = short / max(float(np.linalg.norm(offset)), 1e-6)
-    amount = {"left of": -x, "right of": x, "above": -y, "below": y}[name]
-    return float(amount) > _MARGIN_OF_RELATION
+def _absent_atoms(
+    found: list[Detected], requirements: Requirements, atoms: dict[str, bool], undecided: set[str]
+) -> None:
+    for i, unwanted in enumerate(requirements.absent):
+        name = f"absent {i + 1}" if len(requirements.absent) > 1 else "absent"
+        answers = [fits(thing, unwanted) for thing in found]
+        atoms[name] = all(answer is False for answer in answers)
+        if not any(answer is True for answer in answers) and None in answers:
+            undecided.add(name)
 
 
-def _find_subject(before: Reading, requirements: EditRequirements) -> tuple[Detected | None, str]:
-    if requirements.kind == "add":
-        return None, ""
-    wanted = requirements.subject
-    found = [o for o in before.objects if (o.shape, o.color) == (wanted.shape, wanted.color)]
-    if len(found) != 1:
-        return None, f"the source shows {len(found)} of {wanted.color} {wanted.shape}, not one"
-    return found[0], ""
-
-
-def _match_others(others: list[Detected], after: Reading) -> tuple[list[Detected], list[str]]:
-    """What the result shows beyond the objects that had to stay, and the names of those that are gone."""
-    left, lost = list(after.objects), []
-    for other in others:
-        same = [
-            o
-            for o in left
-            if (o.shape, o.color) == (other.shape, other.color) and _overlap(o, other) >= _SAME_PLACE
-        ]
-        if same:
-            left.remove(same[0])
-        else:
-            lost.append(f"{other.color} {other.shape}")
-    return left, lost
-
-
-def _judge_change(
-    rule: EditRequirements, subject: Detected | None, left: list[Detected], before: Reading, after: Reading
-) -> tuple[bool, str]:
-    if rule.kind == "remove":
-        assert subject is not None
-        assert after.view is not None
-        if left:
-            return False, "something is still there"
-        rest = float(np.quantile(smooth(after.view.delta)[subject.mask], 0.9))
-        return (
-            rest <= _LEFTOVER,
-            "" if rest <= _LEFTOVER else f"a trace of the object is left ({rest:.1f} dE)",
-        )
-    if len(left) != 1:
-        return False, f"{len(left)} objects where one should be"
-    new = left[0]
-    if rule.kind == "recolour":
-        assert subject is not None
-        if _overlap(new, subject) < _SAME_PLACE or new.shape != subject.shape:
-            return False, f"the object moved or changed its shape ({new.reason or new.shape})"
-        return (
-            new.color == rule.color,
-            "" if new.color == rule.color else f"it is {new.color}, not {rule.color}",
-        )
-    return _judge_added(rule, new, before)
-
-
-def _judge_added(rule: EditRequirements, new: Detected, before: Reading) -> tuple[bool, str]:
-    for word in ("shape", "color", "size", "position"):
-        value = getattr(rule.subject, word)
-        if value is not None and getattr(new, word) != value:
-            return False, f"{word} is {getattr(new, word)}, not {value}" + (
-                f" ({new.reason})" if new.reason else ""
-            )
-    if rule.relation is None or rule.anchor is None:
-        return True, ""
-    anchors = [o for o in before.objects if _is_named(o, rule.anchor)]
-    if len(anchors) != 1:
-        return False, "unknown: the object it relates to is not clear in the source"
-    holds = _relation_holds(new, rule.relation, anchors[0])
-    return holds, "" if holds else f"it is not {rule.relation} the {rule.anchor.shape}"
-
-
-def _is_named(seen: Detected, wanted: ObjectRequirement) -> bool:
-    return (seen.shape, seen.color) == (wanted.shape, wanted.color)
-
-
-def _overlap(a: Detected, b: Detected) -> float:
-    return float((a.mask & b.mask).sum() / max(1, (a.mask | b.mask).sum()))
-
-
-def _changed_region(subject: Detected | None, left: list[Detected], shape: tuple[int, ...]) -> BoolArray:
-    """Old and new place of the edited object, grown; for an addition the largest new thing."""
-    region = np.zeros(shape, dtype=bool)
-    if subject is None:
-        new = left[:1]
-    else:
-        region |= subject.mask
-        new = [o for o in left if _overlap(o, subject) > 0.1]
-    for detected in new:
-        region |= detected.mask
-    return dilate(region, _GROW_PX)
-
-
-def _kept(old: FloatArray, new: FloatArray, before: Reading, changed: BoolArray) -> tuple[float, float]:
-    """Share of the remaining pixels within tolerance, raw and beside one affine change of all colours."""
-    assert before.view is not None
-    edges = dilate(before.view.mask, _EDGE_PX) & ~erode(before.view.mask, _EDGE_PX)
-    counted = ~changed & ~edges
-    if not counted.any():
-        return float("nan"), float("nan")
-    old, new = old[counted], new[counted]
-    drift = _affine(old, new)
-    return _share_within(old, new), _share_within(old @ drift[:3] + drift[3], new)
-
-
-def _share_within(old: FloatArray, new: FloatArray) -> float:
-    return float((distance(old, new) <= KEPT_TOLERANCE).mean())
-
-
-def _affine(old: FloatArray, new: FloatArray) -> FloatArray:
-    """The (4, 3) affine map that takes the old colours nearest to the new, pulled toward a mere shift."""
-    design = np.concatenate([old, np.ones((len(old), 1))], axis=1)
-    prior = np.concatenate([np.eye(3), np.zeros((1, 3))])
-    strength = np.diag([len(old) * 1.0] * 3 + [1e-3])
-    return np.linalg.solve(design.T @ design + strength, design.T @ new + strength @ prior)
+def _backdrop_atoms(
+    seen: Reading, requirements: Requirements, atoms: dict[str, bool], undecided: set[str]
+) -> None:
+    if requirements.background is None and requirements.backdrop is None:
+        return
+    assert seen.view is not None
+    family, name = name_backdrop(seen.view, expected=requirements.backdrop)
+    for atom, word, wanted in (
+        ("background", name, requirements.background),
+        ("backdrop", family, requirements.backdrop),
+    ):
+        if wanted is not None:
+            atoms[atom] = same_name(word.value, wanted)
+            if word.value is None:
+                undecided.add(atom)

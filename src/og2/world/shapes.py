@@ -1,4 +1,4 @@
-"""Proportions of the six shapes, in units of an object's nominal radius.
+"""Proportions of the eight shapes, in units of an object's nominal radius.
 
 The renderer draws these outlines and the scene sampler keeps their boxes apart; the scorer does not import
 this file.
@@ -17,6 +17,13 @@ CROSS_HALF_LENGTH = 1.12
 CROSS_HALF_WIDTH = 0.38
 RING_OUTER = 1.08
 RING_INNER = 0.56
+HEXAGON_CIRCUMRADIUS = 1.14
+# A crescent is a disc without a smaller disc beside it; the shift puts the figure's box on the origin.
+CRESCENT_OUTER = 1.20
+CRESCENT_CUT = 0.95
+CRESCENT_CUT_X = 0.62
+_TIP_X = (CRESCENT_OUTER**2 - CRESCENT_CUT**2 + CRESCENT_CUT_X**2) / (2.0 * CRESCENT_CUT_X)
+CRESCENT_SHIFT = (CRESCENT_OUTER - _TIP_X) / 2.0
 
 # Largest absolute rotation in radians: small enough that no square becomes a diamond, no cross an X.
 MAX_ROTATION: dict[str, float] = {
@@ -26,6 +33,8 @@ MAX_ROTATION: dict[str, float] = {
     "star": math.radians(18),
     "cross": math.radians(14),
     "ring": 0.0,
+    "crescent": math.pi,
+    "hexagon": math.radians(12),
 }
 
 
@@ -41,6 +50,20 @@ def _cross_corners() -> tuple[tuple[float, float], ...]:
     )
 
 
+def _hexagon_corners() -> tuple[tuple[float, float], ...]:
+    angles = [math.pi * k / 3.0 for k in range(6)]
+    return tuple((HEXAGON_CIRCUMRADIUS * math.cos(a), HEXAGON_CIRCUMRADIUS * math.sin(a)) for a in angles)
+
+
+def _crescent_rim(steps: int = 28) -> tuple[tuple[float, float], ...]:
+    """Points of the outer arc, from tip to tip."""
+    start = math.acos(_TIP_X / CRESCENT_OUTER)
+    angles = [start + (2.0 * math.pi - 2.0 * start) * k / steps for k in range(steps + 1)]
+    return tuple(
+        (CRESCENT_OUTER * math.cos(a) + CRESCENT_SHIFT, CRESCENT_OUTER * math.sin(a)) for a in angles
+    )
+
+
 _S = SQUARE_HALF_SIDE
 _R = TRIANGLE_CIRCUMRADIUS
 _CORNERS: dict[str, tuple[tuple[float, float], ...]] = {
@@ -52,6 +75,8 @@ _CORNERS: dict[str, tuple[tuple[float, float], ...]] = {
     ),
     "star": _star_tips(),
     "cross": _cross_corners(),
+    "hexagon": _hexagon_corners(),
+    "crescent": _crescent_rim(),
 }
 _ROUND: dict[str, float] = {"circle": 1.0, "ring": RING_OUTER}
 

@@ -1,7 +1,7 @@
 """The public names of the world's specification: words, scenes, sentences, edits, questions, requirements.
 
 One door for the rest of the package; the parts live in `palette` (what words mean), `scenes` (random scenes
-and the held-out split), `requirements` (checkable statements), `language` (captions), `edits` and
+and the held-out split), `requirements` (checkable statements), `language` (captions), `prompts`, `edits` and
 `dialogue` (questions and chat). Nothing here draws or measures pixels.
 """
 
@@ -16,38 +16,50 @@ from og2.world.dialogue import (
     questions,
     typed_questions,
 )
-from og2.world.edits import EDIT_KINDS, Edit, sample_edit
+from og2.world.edit_words import Edit, Turn
+from og2.world.edits import ALL_EDIT_KINDS, EDIT_KINDS, edit_kinds, sample_edit
 from og2.world.language import Caption, caption, describe, requirements
-from og2.world.palette import BACKGROUNDS, COLORS, POSITIONS, RELATIONS, SHAPES, SIZES
+from og2.world.palette import ALL_SHAPES, BACKGROUNDS, COLORS, FILLS, POSITIONS, RELATIONS, SHAPES, SIZES
+from og2.world.prompts import PROMPT_TASKS, Prompt, sample_prompt
 from og2.world.requirements import EditRequirements, ObjectRequirement, Requirements
-from og2.world.scenes import SPLITS, Object, Scene, sample_scene, split_of
+from og2.world.scenes import WORLDS, Object, Scene, sample_scene
+from og2.world.split import SPLITS, split_of
 
 __all__ = [
+    "ALL_EDIT_KINDS",
+    "ALL_SHAPES",
     "BACKGROUNDS",
     "CAPTION_QUESTIONS",
     "COLORS",
     "EDIT_KINDS",
+    "FILLS",
     "IMAGE_ANSWER",
     "POSITIONS",
+    "PROMPT_TASKS",
     "QUESTION_KINDS",
     "RELATIONS",
     "SHAPES",
     "SIZES",
     "SPLITS",
+    "WORLDS",
     "Caption",
     "Edit",
     "EditRequirements",
     "Object",
     "ObjectRequirement",
+    "Prompt",
     "Requirements",
     "Scene",
+    "Turn",
     "caption",
     "chat_turn",
     "describe",
+    "edit_kinds",
     "plain_caption",
     "questions",
     "requirements",
     "sample_edit",
+    "sample_prompt",
     "sample_scene",
     "split_of",
     "typed_questions",

@@ -1,0 +1,176 @@
+"""What is behind the things in a picture: the family of the backdrop and its name, measured.
+
+Part of the scorer. It looks only at pixels that are background, shrunk away from everything in front.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from og2.world import palette
+from og2.world.background import View
+from og2.world.pixels import BoolArray, FloatArray, box_mean, dilate, distance
+from og2.world.words import Word
+
+_MAX_NAME_DISTANCE = 8.0
+_MIN_NAME_MARGIN = 2.0
+_MIN_SLOPE = 5.5  # dE from one end of the picture to the other
+_FLAT = 1.3  # median dE from the plane
+_MIN_STEP = 5.0  # dE between what is above a horizon and what is below
+_GRAIN = 3.0  # how much more coarse variation a rough paper has than independent noise
+_MIN_GRAIN = 0.25  # dE, standard deviation of the coarse variation
+_MIN_TILE_STEP = 2.2  # dE between the two halves of the floor's pixels
+Lab = tuple[float, float, float]
+
+
+def name_backdrop(view: View, expected: str | None = None) -> tuple[Word, Word]:
+    """The backdrop's family and name.
+
+    expected: the family to name it by when the measured one is not clear. A gradient's name is
+    "A to B" in alphabetical order: which end is the first cannot be seen.
+    """
+    known = ~dilate(view.mask, 3.0)
+    if known.mean() < 0.15:
+        unclear = Word(None, 0.0, "too little of the background is free")
+        return unclear, unclear
+    family = _family(view, known)
+    names = {"landscape": _landscape, "gradient": _gradient, "tiles": _tiles}
+    make = names.get(family.value or expected or "plain", _plain)
+    return family, make(view, known)
+
+
+def same_name(a: str | None, b: str | None) -> bool:
+    """Whether two names of backdrops mean the same; the two ends of a gradient may be swapped."""
+    return a is not None and b is not None and sorted(a.split(" to ")) == sorted(b.split(" to "))
+
+
+def _family(view: View, known: BoolArray) -> Word:
+    plane, slope = _plane(view.lab, known)
+    residual = view.lab - plane
+    off = float(np.median(np.sqrt((residual[known] ** 2).sum(axis=-1))))
+    row, step = _horizon(view.lab, known)
+    if step >= _MIN_STEP and row is not None:
+        floor = known.copy()
+        floor[: row + 2] = False
+        split = _two_halves(box_mean(view.lab[..., 0], max(1, known.shape[0] // 64))[floor])
+        if split >= _MIN_TILE_STEP:
+            return Word("tiles", min(1.0, split / (2 * _MIN_TILE_STEP)))
+        return Word("landscape", min(1.0, step / (2 * _MIN_STEP)))
+    if off > 2.5 * _FLAT:
+        return Word(None, 0.0, f"no known backdrop ({off:.1f} dE from a plane, no horizon)")
+    coarse = box_mean(np.where(known, residual[..., 0], 0.0), 3) / np.maximum(box_mean(known * 1.0, 3), 1e-3)
+    inner = known & (box_mean(known * 1.0, 3) > 0.95)
+    if inner.any():
+        rough = float(coarse[inner].std())
+        ratio = 7.0 * rough / max(float(residual[..., 0][inner].std()), 0.05)
+        if rough >= _MIN_GRAIN and ratio >= _GRAIN:
+            return Word("noise", min(1.0, ratio / (2 * _GRAIN)))
+    if slope >= _MIN_SLOPE:
+        return Word("gradient", min(1.0, slope / (2 * _MIN_SLOPE)))
+    return Word("plain", 1.0 - slope / _MIN_SLOPE)
+
+
+def _plane(lab: FloatArray, known: BoolArray) -> tuple[FloatArray, float]:
+    """The plane through the known pixels, and how many dE it runs from one corner to the opposite one."""
+    height, width = known.shape
+    ys, xs = np.mgrid[0:height, 0:width]
+    design = np.stack([np.ones(known.size), xs.ravel() / width - 0.5, ys.ravel() / height - 0.5], axis=1)
+    chosen = design[known.ravel()][::3]
+    weights = np.linalg.lstsq(chosen, lab[known][::3], rcond=None)[0]
+    plane = (design @ weights).reshape(lab.shape)
+    corners = [plane[0, 0], plane[0, -1], plane[-1, 0], plane[-1, -1]]
+    return plane, max(math.dist(corners[0], corners[3]), math.dist(corners[1], corners[2]))
+
+
+def _horizon(lab: FloatArray, known: BoolArray) -> tuple[int | None, float]:
+    """The row at which the rows' median colours jump most, and the jump in dE."""
+    height = known.shape[0]
+    enough = known.mean(axis=1) > 0.15
+    rows = np.array([np.median(lab[y][known[y]], axis=0) if enough[y] else [np.nan] * 3 for y in range(height)])
+    reach = max(2, height // 24)
+    best, step = None, 0.0
+    for y in range(round(0.22 * height), round(0.78 * height)):
+        above, below = rows[max(0, y - 2 * reach) : y - 1], rows[y + 1 : y + 2 * reach]
+        if np.isfinite(above).any() and np.isfinite(below).any():
+            jump = math.dist(np.nanmedian(above, axis=0), np.nanmedian(below, axis=0))
+            if jump > step:
+                best, step = y, jump
+    return best, step
+
+
+def _two_halves(values: FloatArray) -> float:
+    """How far the means of the darker and the lighter part of the values are apart, if there are two parts."""
+    if values.size < 40:
+        return 0.0
+    low, high = np.quantile(values, [0.1, 0.9])
+    near_low, near_high = values < (2 * low + high) / 3, values > (low + 2 * high) / 3
+    between = 1.0 - near_low.mean() - near_high.mean()
+    return float(high - low) if between < 0.26 else 0.0
+
+
+def _nearest(options: dict[str, float]) -> Word:
+    (first, name), *others = sorted((d, n) for n, d in options.items())
+    lead = others[0][0] - first if others else _MAX_NAME_DISTANCE
+    if first > _MAX_NAME_DISTANCE:
+        return Word(None, 0.0, f"no background of this world ({first:.0f} dE from {name})")
+    if lead < _MIN_NAME_MARGIN:
+        return Word(None, 0.0, f"background between {name} and {others[0][1]}")
+    return Word(name, min(1.0, lead / (3 * _MIN_NAME_MARGIN)))
+
+
+def _plain(view: View, known: BoolArray) -> Word:
+    lab = view.background[known].mean(axis=0)
+    return _nearest({name: math.dist(lab, other) for name, other in palette.BACKGROUNDS.items()})
+
+
+def _gradient(view: View, known: BoolArray) -> Word:
+    plane, _ = _plane(view.lab, known)
+    ends = max(((plane[0, 0], plane[-1, -1]), (plane[0, -1], plane[-1, 0])), key=lambda e: math.dist(*e))
+    slope = plane[0, -1] - plane[0, 0], plane[-1, 0] - plane[0, 0]
+    # A gradient along a side runs over its whole length between two sides, not two corners.
+    across, down = (float(np.linalg.norm(s)) for s in slope)
+    if min(across, down) < 0.25 * max(across, down):
+        middle = plane.shape[0] // 2, plane.shape[1] // 2
+        ends = (
+            (plane[middle[0], 0], plane[middle[0], -1]) if across > down else (plane[0, middle[1]], plane[-1, middle[1]])
+        )
+    words = [
+        _nearest({name: math.dist(end, other) for name, other in palette.BACKGROUNDS.items()}) for end in ends
+    ]
+    if any(word.value is None for word in words):
+        return Word(None, 0.0, "; ".join(word.reason for word in words if word.reason))
+    name = " to ".join(sorted(str(word.value) for word in words))
+    return Word(name, min(word.confidence for word in words))
+
+
+def _landscape(view: View, known: BoolArray) -> Word:
+    row, _ = _horizon(view.lab, known)
+    height = known.shape[0]
+    row = height // 2 if row is None else row
+    sky, ground = known.copy(), known.copy()
+    sky[max(2, round(0.45 * row)) :] = False
+    ground[: min(height - 2, round(row + 0.45 * (height - row)))] = False
+    if sky.sum() < 20 or ground.sum() < 20:
+        return Word(None, 0.0, "sky or ground is hidden")
+    above, below = np.median(view.lab[sky], axis=0), np.median(view.lab[ground], axis=0)
+    return _nearest(
+        {
+            name: max(math.dist(above, high), math.dist(below, low))
+            for name, (high, low) in palette.LANDSCAPES.items()
+        }
+    )
+
+
+def _tiles(view: View, known: BoolArray) -> Word:
+    """Named by the tiles' colour, the lighter ones; the wall above them is nearly colourless."""
+    height = known.shape[0]
+    floor = known.copy()
+    floor[: round(0.6 * height)] = False
+    if floor.sum() < 20:
+        return Word(None, 0.0, "the floor is hidden")
+    values = view.lab[floor]
+    light = values[values[:, 0] >= np.median(values[:, 0])]
+    lab = np.median(light, axis=0)
+    return _nearest({name: float(distance(lab, np.asarray(c))) for name, c in palette.BACKGROUNDS.items()})

@@ -1,0 +1,175 @@
+"""A picture as a background and what lies in front of it.
+
+Two models. A plain picture: the background is a plane per colour channel, fitted to the pixels that agree
+with the rim and refitted to its own inliers. A picture with a backdrop (gradient, landscape, tiles, rough
+paper): what has a legal backdrop colour, a middle lightness of little chroma, is background, filled in under
+everything else from what surrounds it. Part of the scorer: nothing here knows how pictures are drawn. Lengths
+are working pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from og2.errors import ImageError
+from og2.world.palette import BACKDROP_CHROMA, BACKDROP_LIGHTNESS, srgb_to_lab
+from og2.world.pixels import (
+    BoolArray,
+    FloatArray,
+    box_mean,
+    dilate,
+    distance,
+    local_maximum,
+    smooth,
+    working_pixels,
+)
+
+FOREGROUND_DELTA = 9.0
+_HALF_CONTRAST = 0.45
+_NOISE_TO_SMOOTH = 1.2
+_PLAIN_NOISE = 2.2
+_MIN_RIM_INLIERS = 0.75
+_CERTAIN_RIM = 0.98
+_MIN_INLIERS = 0.30
+_LIMITS = (14.0, 10.0, 10.0)
+_OUTSIDE = 5.0  # dE beyond the legal backdrop colours
+_MIN_LEGAL_RIM = 0.85
+_MIN_LEGAL = 0.35
+_FILL_IN = (3, 8, 24)  # half widths of the windows that lend a background colour, in 128ths of the side
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture taken apart: CIELAB pixels (H, W, 3), the background behind each, dE from it, foreground.
+
+    scale: given pixels per working pixel. noise: robust standard deviation of the background's dE. is_plain:
+    the background is one plane of colour.
+    """
+
+    lab: FloatArray
+    background: FloatArray
+    delta: FloatArray
+    mask: BoolArray
+    noise: float
+    scale: float
+    is_plain: bool = True
+
+
+def take_apart(image: Any) -> View:
+    """The picture as background and foreground.
+
+    Raises: ImageError when it cannot be read or shows no background of this world (a photo, noise, a
+    half-done denoising).
+    """
+    pixels, scale = working_pixels(image)
+    lab = srgb_to_lab(pixels)
+    fit = _fit_plane(lab)
+    noise = _noise(lab, fit)
+    if noise > _NOISE_TO_SMOOTH:
+        lab = srgb_to_lab(smooth(pixels))
+        fit = _fit_plane(lab)
+    if fit is not None and fit.rim_share >= _CERTAIN_RIM and _noise(lab, fit) <= _PLAIN_NOISE:
+        delta = distance(lab, fit.background)
+        return View(lab, fit.background, delta, _in_front(delta), noise, scale)
+    try:
+        return _with_backdrop(lab, noise, scale)
+    except ImageError:
+        if fit is None:
+            raise
+    delta = distance(lab, fit.background)
+    return View(lab, fit.background, delta, _in_front(delta), noise, scale)
+
+
+def window(view: View, part: BoolArray, margin: int = 5) -> tuple[View, tuple[slice, slice]]:
+    """The view around a part, and where that window lies in it."""
+    rows, columns = np.nonzero(part.any(axis=1))[0], np.nonzero(part.any(axis=0))[0]
+    where = (
+        slice(max(0, int(rows[0]) - margin), int(rows[-1]) + 1 + margin),
+        slice(max(0, int(columns[0]) - margin), int(columns[-1]) + 1 + margin),
+    )
+    cut = (view.lab[where], view.background[where], view.delta[where], view.mask[where])
+    return View(*cut, view.noise, view.scale, view.is_plain), where
+
+
+def beyond_backdrops(lab: FloatArray) -> FloatArray:
+    """How far colours lie from every colour a backdrop may have (dE).   Shapes: (..., 3) -> (...)."""
+    low, high = BACKDROP_LIGHTNESS
+    chroma = np.hypot(lab[..., 1], lab[..., 2])
+    lightness = np.maximum(np.maximum(low - lab[..., 0], lab[..., 0] - high), 0.0)
+    return np.hypot(lightness, np.maximum(chroma - BACKDROP_CHROMA, 0.0))
+
+
+def _with_backdrop(lab: FloatArray, noise: float, scale: float) -> View:
+    beyond = beyond_backdrops(lab)
+    core = beyond > _OUTSIDE
+    rim = np.concatenate([core[:2].ravel(), core[-2:].ravel(), core[:, :2].ravel(), core[:, -2:].ravel()])
+    if 1.0 - rim.mean() < _MIN_LEGAL_RIM or 1.0 - core.mean() < _MIN_LEGAL:
+        raise ImageError("no background of this world: too much of the picture or its rim is coloured")
+    background = _filled_in(lab, ~dilate(core, 2.0))
+    delta = distance(lab, background)
+    mask = _in_front(delta) & dilate(core, 1.5)
+    return View(lab, background, delta, mask, noise, scale, is_plain=False)
+
+
+def _in_front(delta: FloatArray) -> BoolArray:
+    near = local_maximum(delta, max(2, round(3 * min(delta.shape) / 64)))
+    return delta > np.maximum(FOREGROUND_DELTA, _HALF_CONTRAST * near)
+
+
+def _filled_in(lab: FloatArray, known: BoolArray) -> FloatArray:
+    """The known pixels, and under all others the mean of the known ones around, from near to far.
+
+    Worked out at half the resolution: a background has no finer detail than that.
+    """
+    few, is_known = lab[::2, ::2], known[::2, ::2]
+    if not is_known.any():
+        few, is_known = lab, known
+    weight = is_known.astype(np.float64)
+    filled = np.broadcast_to(np.median(few[is_known], axis=0), few.shape)
+    for share in reversed(_FILL_IN):
+        reach = max(1, round(share * min(is_known.shape) / 128))
+        amount = box_mean(weight, reach)
+        near = box_mean(few * weight[..., None], reach) / np.maximum(amount, 1e-6)[..., None]
+        filled = np.where((amount > 0.08)[..., None], near, filled)
+    if filled.shape == lab.shape:
+        return filled
+    return filled.repeat(2, axis=0).repeat(2, axis=1)[: lab.shape[0], : lab.shape[1]]
+
+
+@dataclass(frozen=True)
+class _Plane:
+    background: FloatArray
+    inliers: BoolArray
+    rim_share: float
+
+
+def _noise(lab: FloatArray, fit: _Plane | None) -> float:
+    """Robust spread of the background, from the plane, or from each pixel's neighbours without one."""
+    if fit is not None:
+        return float(np.median(distance(lab, fit.background)[fit.inliers]))
+    return float(np.median(distance(lab, smooth(lab))))
+
+
+def _fit_plane(lab: FloatArray) -> _Plane | None:
+    """A plane per channel behind the picture, or None when the rim is not of one colour."""
+    height, width = lab.shape[:2]
+    rim = np.zeros((height, width), dtype=bool)
+    rim[:2], rim[-2:], rim[:, :2], rim[:, -2:] = True, True, True, True
+    step = 2 if min(height, width) > 48 else 1
+    ys, xs = np.arange(height) / height - 0.5, np.arange(width) / width - 0.5
+    design = np.stack(np.broadcast_arrays(1.0, xs[None, ::step], ys[::step, None]), axis=-1).reshape(-1, 3)
+    values = lab[::step, ::step].reshape(-1, 3)
+    background = np.broadcast_to(np.median(lab[rim], axis=0), lab.shape)
+    inliers, rim_share = rim, 0.0
+    for limit in _LIMITS:
+        inliers = distance(lab, background) < limit
+        rim_share = float(inliers[rim].mean())
+        if rim_share < _MIN_RIM_INLIERS or inliers.mean() < _MIN_INLIERS:
+            return None
+        chosen = design * inliers[::step, ::step].reshape(-1, 1)
+        weights = np.linalg.solve(chosen.T @ design + 1e-6 * np.eye(3), chosen.T @ values)
+        background = weights[0] + xs[None, :, None] * weights[1] + ys[:, None, None] * weights[2]
+    return _Plane(background, inliers, rim_share)

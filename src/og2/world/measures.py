@@ -1,0 +1,114 @@
+"""How measured errors become scores from 0 to 10: piecewise-linear tables, and the numbers they take.
+
+Every table lists (measure, score) points; between them the score runs straight, beyond them it stays. They
+are part of what the benchmark publishes, so a score can be read back into what was measured. Part of the
+scorer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from og2.world.pixels import BoolArray, FloatArray, distance
+
+Table = tuple[tuple[float, float], ...]
+
+TABLES: dict[str, Table] = {
+    # Share of pixels outside the edited region within 10 dE of the source, global colour drift removed.
+    "preservation": ((0.50, 0.0), (0.80, 4.0), (0.90, 7.0), (0.97, 9.0), (0.995, 10.0)),
+    # How far a colour came from the old one (0) toward the wanted one (1).
+    "color": ((0.25, 0.0), (0.50, 3.0), (0.74, 7.0), (0.90, 10.0)),
+    # Intersection over union with the mask the thing had before.
+    "same place": ((0.30, 0.0), (0.60, 5.0), (0.75, 8.0), (0.88, 10.0)),
+    # dE from the background where a removed thing was (its 90th percentile).
+    "trace": ((3.0, 10.0), (5.5, 7.0), (10.0, 3.0), (20.0, 0.0)),
+    # Distance of the middle from where it was, in radii of the thing.
+    "moved": ((0.15, 10.0), (0.50, 7.0), (1.0, 3.0), (1.6, 0.0)),
+    # |ln(measured / wanted)| of the radius.
+    "scale": ((0.06, 10.0), (0.13, 7.0), (0.30, 3.0), (0.60, 0.0)),
+    # GenEval's component of the offset along the wanted direction.
+    "relation": ((0.0, 0.0), (0.5, 7.0), (0.8, 10.0)),
+}
+
+
+def rate(name: str, measure: float) -> float:
+    """The score in [0, 10] of a measure by the table of that name; 0 for NaN."""
+    if np.isnan(measure):
+        return 0.0
+    xs, ys = zip(*TABLES[name], strict=True)
+    return float(np.interp(measure, xs, ys))
+
+
+@dataclass(frozen=True)
+class Aspect:
+    """One thing an edit had to do: its score in [0, 10], if it is met, and if not why."""
+
+    name: str
+    score: float
+    met: bool
+    reason: str = ""
+
+
+def overlap(a: BoolArray, b: BoolArray) -> float:
+    """Intersection over union of two masks; 0 when both are empty."""
+    return float((a & b).sum() / max(1, (a | b).sum()))
+
+
+def relation_amount(
+    a: tuple[float, float, float, float], name: str, b: tuple[float, float, float, float]
+) -> float:
+    """How much of the offset from box b to box a points in the named direction; it holds above 0.5.
+
+    GenEval's rule (arXiv 2310.11513): the offset, less a tenth of both boxes, over its length.
+    """
+    offset = np.array([(a[i] + a[i + 2] - b[i] - b[i + 2]) / 2 for i in (0, 1)])
+    extent = np.array([a[i + 2] - a[i] + b[i + 2] - b[i] for i in (0, 1)])
+    short = np.sign(offset) * np.maximum(np.abs(offset) - 0.1 * extent, 0.0)
+    x, y = short / max(float(np.linalg.norm(offset)), 1e-6)
+    return float({"left of": -x, "right of": x, "above": -y, "below": y}[name])
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What became of the pixels outside an edited region.
+
+    share: within KEPT_TOLERANCE of the source. without_drift: the same after the best affine change of all
+    colours was undone. drift: mean dE that this change moves the source by. NaN where nothing is outside.
+    """
+
+    share: float
+    without_drift: float
+    drift: float
+
+
+KEPT_TOLERANCE = 10.0
+_EVERY = 4  # the affine change is fitted on every fourth pixel
+
+
+def kept(old: FloatArray, new: FloatArray, counted: BoolArray, tolerance: float = KEPT_TOLERANCE) -> Kept:
+    """How well the counted pixels were left alone.   Shapes: old and new (H, W, 3) CIELAB, counted (H, W)."""
+    if not counted.any():
+        return Kept(float("nan"), float("nan"), float("nan"))
+    before, after = old[counted], new[counted]
+    change = _affine(before[::_EVERY], after[::_EVERY])
+    moved = before @ change[:3] + change[3]
+    return Kept(
+        float((distance(before, after) <= tolerance).mean()),
+        float((distance(moved, after) <= tolerance).mean()),
+        float(distance(moved, before).mean()),
+    )
+
+
+def affine_between(old: FloatArray, new: FloatArray) -> FloatArray:
+    """The (4, 3) affine map that takes the old colours nearest to the new.   Shapes: (N, 3) each."""
+    return _affine(old, new)
+
+
+def _affine(old: FloatArray, new: FloatArray) -> FloatArray:
+    """Least squares, pulled toward a mere shift: one share of the data says that colours keep their steps."""
+    design = np.concatenate([old, np.ones((len(old), 1))], axis=1)
+    prior = np.concatenate([np.eye(3), np.zeros((1, 3))])
+    strength = np.diag([len(old) * 1.0] * 3 + [1e-3])
+    return np.linalg.solve(design.T @ design + strength, design.T @ new + strength @ prior)

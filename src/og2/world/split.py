@@ -1,0 +1,13 @@
+"""The held-out split: which combinations of words, or regions of anatomies, training never sees."""
+
+from __future__ import annotations
+
+import zlib
+
+SPLITS = ("train", "test")
+TEST_SHARE = 0.10
+
+
+def split_of(key: tuple[str, ...]) -> str:
+    """ "test" for one in ten keys, by hash, else "train"; a key is a tuple of words."""
+    return "test" if zlib.crc32("|".join(key).encode()) % 1000 < 1000 * TEST_SHARE else "train"

@@ -1,0 +1,103 @@
+"""How the area of a thing is painted: flat, or two tones of one hue in stripes, dots or checks.
+
+Part of the scorer. Two tones are told apart by clustering; what they form, by the spectrum of the pattern
+inside the mask: stripes repeat along one direction, dots and checks along two at right angles, and of these
+dots cover clearly less than half.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from og2.world.pixels import BoolArray, FloatArray, distance
+
+MIN_TONES_APART = 13.0  # dE between two tones; less is shading
+_MAX_HUE_STEP = 40.0  # dE in a and b between two tones of one hue
+_MIN_SHARE = 0.10  # of the rarer tone
+_MAX_WITHIN = 9.0  # mean dE of the pixels from their tone
+_SIDE = 96  # of the spectrum
+_SECOND_DIRECTION = (0.28, 0.50)  # power of the direction at right angles: below = stripes, above = lattice
+_DOTS_SHARE = (0.37, 0.40)  # of the rarer tone: below = dots, above = checks
+_MIN_PEAK = 0.07  # of the pattern's power at the strongest frequency
+_CYCLES = (1.5, 8.0)  # cycles across the thing's larger side
+
+
+@dataclass(frozen=True)
+class Texture:
+    """fill: "flat", "stripes", "dots", "checker", or None (then `reason`); tones: CIELAB, commonest first."""
+
+    fill: str | None
+    tones: tuple[FloatArray, ...]
+    confidence: float
+    reason: str
+
+
+def name_texture(lab: FloatArray, core: BoolArray) -> Texture:
+    """What the inside of a thing shows.   Shapes: lab (H, W, 3), core (H, W) with at least one pixel."""
+    values = lab[core]
+    middle = np.median(values, axis=0)
+    if float(np.quantile(distance(values, middle), 0.95)) < 0.6 * MIN_TONES_APART:
+        return Texture("flat", (middle,), 1.0, "")
+    tones = _two_tones(values)
+    if tones is None:
+        return Texture("flat", (middle,), 0.5, "")
+    first, second, is_second = tones
+    apart = math.dist(first, second)
+    within = float(np.minimum(distance(values, first), distance(values, second)).mean())
+    hue_step = math.hypot(first[1] - second[1], first[2] - second[2])
+    share = float(is_second.mean())
+    is_pattern = apart >= MIN_TONES_APART and share >= _MIN_SHARE and hue_step <= _MAX_HUE_STEP
+    if not is_pattern or within > max(_MAX_WITHIN, 0.3 * apart):
+        return Texture("flat", (middle,), 0.7, "")  # whether it is one colour is for the colour's spread to say
+    return _by_spectrum(lab, core, (first, second), share)
+
+
+def _two_tones(values: FloatArray) -> tuple[FloatArray, FloatArray, BoolArray] | None:
+    """Centres of two clusters, the larger first, and which values belong to the second."""
+    middle = values.mean(axis=0)
+    axis = np.linalg.svd((values - middle).T @ (values - middle))[0][:, 0]
+    along = (values - middle) @ axis
+    is_high = along > 0.5 * (np.quantile(along, 0.05) + np.quantile(along, 0.95))
+    for _ in range(4):
+        if is_high.all() or not is_high.any():
+            return None
+        high, low = np.median(values[is_high], axis=0), np.median(values[~is_high], axis=0)
+        is_high = distance(values, high) < distance(values, low)
+    if is_high.all() or not is_high.any():
+        return None
+    return (high, low, ~is_high) if is_high.mean() >= 0.5 else (low, high, is_high)
+
+
+def _by_spectrum(
+    lab: FloatArray, core: BoolArray, tones: tuple[FloatArray, FloatArray], share: float
+) -> Texture:
+    direction = (tones[1] - tones[0]) / max(math.dist(*tones), 1e-6)
+    pattern = np.where(core, (lab - tones[0]) @ direction, 0.0)
+    pattern = np.where(core, pattern - pattern[core].mean(), 0.0)
+    power = np.abs(np.fft.rfft2(pattern, (_SIDE, _SIDE))) ** 2
+    extent = max(np.ptp(np.nonzero(core.any(axis=0))[0]), np.ptp(np.nonzero(core.any(axis=1))[0])) + 1
+    fy = np.fft.fftfreq(_SIDE)[:, None] * extent
+    fx = np.fft.rfftfreq(_SIDE)[None, :] * extent
+    cycles = np.hypot(fx, fy)
+    allowed = (cycles >= _CYCLES[0]) & (cycles <= _CYCLES[1])
+    peak = np.unravel_index(int(np.argmax(np.where(allowed, power, 0.0))), power.shape)
+    py, px = float(fy[peak[0], 0]), float(fx[0, peak[1]])
+    concentration = float(power[np.hypot(fx - px, fy - py) < 0.8].sum() / max(power.sum(), 1e-9))
+    if concentration < _MIN_PEAK:
+        return Texture("flat", (np.median(lab[core], axis=0),), 0.5, "")
+    # Across the half plane that rfft2 keeps, (x, y) and (-x, -y) are one frequency.
+    crossed = [(-py, px), (py, -px)]
+    near = np.minimum(*(np.hypot(fx - x, fy - y) for x, y in crossed))
+    second = float(power[(near < 1.0) & allowed].max(initial=0.0) / power[peak])
+    if second <= _SECOND_DIRECTION[0]:
+        return Texture("stripes", tones, 1.0 - second, "")
+    if second < _SECOND_DIRECTION[1]:
+        return Texture(None, tones, 0.0, f"between stripes and a lattice ({second:.2f})")
+    if share <= _DOTS_SHARE[0]:
+        return Texture("dots", tones, min(1.0, second), "")
+    if share >= _DOTS_SHARE[1]:
+        return Texture("checker", tones, min(1.0, second), "")
+    return Texture(None, tones, 0.0, f"between dots and checks (second tone on {share:.2f} of it)")
