@@ -87,7 +87,7 @@ def _eight_bit(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim
         optim = import_module("torchao.optim")
     except ImportError as error:
         raise ConfigError(
-            "optim.optimizer=adamw8bit needs the package torchao: pip install 'og2[train]'"
+            "optim.optimizer=adamw8bit needs the package torchao: pip install torchao"
         ) from error
     return optim.AdamW8bit(groups, lr=config.lr, betas=config.betas, eps=config.eps)
 
