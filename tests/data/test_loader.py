@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -221,6 +224,44 @@ def test_a_worker_that_dies_ends_the_run_with_one_sentence(kit: Kit) -> None:
             DataError, match=r"a data worker died while the run waited for draw \d+, row \w+:\d+;"
         ):
             [next(made) for _ in range(50)]
+
+
+KILLED = """
+import sys, time
+from og2.data.examples import ReadConfig, Reader
+from og2.data.mix import Mixture
+from og2.data.sources import Place
+from og2.data.workers import Reading
+from og2.data.world_source import WorldOptions, WorldSource
+if __name__ == "__main__":
+    source = WorldSource(Place("w", None, None, "t2i"), WorldOptions(rows=9))
+    reading = Reading(Reader(Mixture([source], [1.0], 0), ReadConfig()), 2)
+    [begun() for begun in [reading.begin(n) for n in range(4)]]
+    print(*reading._pool._processes, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_run_that_is_killed_takes_its_workers_with_it(tmp_path: Path) -> None:
+    (tmp_path / "run.py").write_text(KILLED)
+    run = subprocess.Popen([sys.executable, tmp_path / "run.py"], stdout=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    workers = [int(pid) for pid in run.stdout.readline().split()]
+    assert workers
+    run.kill()
+    run.wait()
+    until = time.monotonic() + 30
+    while any(map(is_running, workers)):
+        assert time.monotonic() < until, "workers are still there"
+        time.sleep(0.1)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
+    except (ProcessLookupError, FileNotFoundError):
+        return False
 
 
 def test_a_number_of_packs_that_ranks_do_not_divide_is_refused(kit: Kit) -> None:
