@@ -20,12 +20,13 @@ from og2.train import checkpoint
 from og2.train.run import read_recipe, resolved, run_recipe
 from og2.train.transformer import run
 
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
 SAMPLES = [
     {"prompt": "a thing", "seed": 4, "height": 32, "width": 32, "num_inference_steps": 2},
     {"prompt": "another", "seed": 5, "height": 32, "width": 48, "num_inference_steps": 2},
 ]
 VALIDATION = {
-    "num_samples": 4,
+    "num_samples": 2,
     "times": [0.2, 0.8],
     "mix": {
         "data": [
@@ -103,6 +104,16 @@ def test_the_resolved_recipe_is_a_recipe_and_what_changes_is_said(
     with caplog.at_level(logging.WARNING):
         run_recipe(watched / "recipe.yaml", ["optim.lr=0.5"])
     assert "optim.lr was 0.002 in this run so far, now 0.5" in caplog.text
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_well_formed(path: Path) -> None:
+    kind, read, _ = read_recipe(path)
+    if kind == "transformer":
+        assert read.num_steps == {"pretrain_paper": 360_000, "finetune_full": 4000}.get(
+            path.stem, read.num_steps
+        )
+        assert read.rate(read.num_steps - 1) > 0
 
 
 def test_a_dry_run_says_what_it_would_cost_and_leaves_nothing(

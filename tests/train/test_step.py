@@ -83,7 +83,7 @@ def _result(folder: Path) -> tuple[list[dict], dict[str, dict[str, Tensor]]]:
     return records, snapshot.tensors
 
 
-def _assert_same(one: Path, other: Path) -> None:
+def _assert_same(one: Path, other: Path, tolerance: float = 1e-6) -> None:
     """Losses and gradient norms of all steps, and the optimizer's mean gradient."""
     (records, tensors), (other_records, other_tensors) = _result(one), _result(other)
     losses = ("loss", "grad_norm", "loss_t2i", "loss_edit")
@@ -97,7 +97,7 @@ def _assert_same(one: Path, other: Path) -> None:
         torch.cat([group["optimizer"][name].flatten().double() for name in names])
         for group in (tensors, other_tensors)
     )
-    assert float((mean - other_mean).norm()) <= 1e-6 * float(mean.norm())
+    assert float((mean - other_mean).norm()) <= tolerance * float(mean.norm())
     for name, tensor in tensors["parameters"].items():
         # AdamW divides by the gradient's own size, so roundings of tiny gradients show: 5 % of one step.
         assert float((tensor - other_tensors["parameters"][name]).abs().max()) <= 0.05 * 1e-4, name
@@ -122,7 +122,19 @@ def test_one_large_pack_trains_as_four_accumulated_ones(tmp_path: Path) -> None:
     for packs, budget in {4: 3 * sample, 1: 12 * sample}.items():
         changes = (f"data.loader.packs_per_step={packs}", f"data.loader.packing.budget={budget}")
         _train(tmp_path / str(packs), (*even, *changes, "data.read.drop_text=1.0"))
-    _assert_same(tmp_path / "1", tmp_path / "4")
+    # Products of other shapes round otherwise in float32; in float64 they agree to 1e-10, see above and below.
+    _assert_same(tmp_path / "1", tmp_path / "4", tolerance=1e-5)
+
+
+def test_accumulated_packs_give_the_gradient_of_one_pack(double: TransformerTask) -> None:
+    items = [_item(n, [(1 + n % 3, 2)] * (1 + n % 2), 3, "3") for n in range(12)]
+    one, gradient = _loss_and_gradient(double, [items])
+    four, accumulated = _loss_and_gradient(double, [items[k::4] for k in range(4)])
+    assert one == pytest.approx(four, rel=1e-10)
+    largest = max(float(g.abs().max()) for g in gradient)
+    assert all(
+        float((a - b).abs().max()) <= 1e-10 * largest for a, b in zip(gradient, accumulated, strict=True)
+    )
 
 
 def test_a_sharded_run_goes_on_with_another_number_of_processes(alone: Path, tmp_path: Path) -> None:
