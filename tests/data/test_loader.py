@@ -205,7 +205,7 @@ def test_a_bad_row_stops_the_run_or_is_counted_and_named_and_nothing_takes_its_p
     numbers = set(range(place["next"])) - set(place["waiting"]) - {entry.draw for entry in skipped}
     wanted = [source.row(mixed.draw(n).index).id for n in numbers]
     assert Counter(name for batch in batches for name in batch.ids) == Counter(wanted)
-    assert batches[-1].position["bad"] == ["rows:4"]
+    assert place["bad"] == ["rows:4"]
 
 
 def test_a_row_larger_than_the_budget_is_a_bad_row(kit: Kit) -> None:
@@ -267,6 +267,23 @@ def is_running(pid: int) -> bool:
 def test_a_number_of_packs_that_ranks_do_not_divide_is_refused(kit: Kit) -> None:
     with pytest.raises(ConfigError, match="packs_per_step=4 is no multiple of the 3 processes; use 3"):
         loader(kit, mixture(), LoaderConfig(packs_per_step=4), 0, 3)
+
+
+def test_a_run_may_go_on_with_smaller_packs(kit: Kit) -> None:
+    first = loader(kit, mixture(), LoaderConfig(PACKING, prefetch=0))
+    drawn = [name for batch in steps(first, 2) for name in batch.ids]
+    smaller = LoaderConfig(PackingConfig(budget=120, waiting=0), prefetch=0)
+    resumed = first
+    for _ in range(4):  # stopped after every step
+        state = resumed.state_dict()
+        resumed = loader(kit, mixture(), smaller)
+        resumed.load_state_dict(state)
+        drawn += [name for batch in steps(resumed, 1) for name in batch.ids]
+    place = resumed.state_dict()["lanes"]["0"]
+    numbers = set(range(place["next"])) - set(place["waiting"])
+    mixed = mixture()
+    wanted = [mixed.sources[d.source].row_id(d.index) for d in map(mixed.draw, numbers)]
+    assert Counter(drawn) == Counter(wanted)
 
 
 def test_a_position_of_another_mixture_is_refused(kit: Kit) -> None:
