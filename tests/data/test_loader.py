@@ -218,8 +218,12 @@ def test_a_worker_that_dies_ends_the_run_with_one_sentence(kit: Kit) -> None:
     with made:
         next(made)
         assert made._reading is not None
-        for process in list(made._reading._pool._processes.values()):  # type: ignore[union-attr]
-            os.kill(process.pid, signal.SIGKILL)
+        workers = list(made._reading._pool._processes)  # type: ignore[union-attr]
+        for sent in (signal.SIGINT, signal.SIGKILL):  # the first is Ctrl-C, which the run itself answers
+            for pid in workers:
+                os.kill(pid, sent)
+            if sent == signal.SIGINT:
+                [next(made) for _ in range(6)]
         with pytest.raises(
             DataError, match=r"a data worker died while the run waited for draw \d+, row \w+:\d+;"
         ):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -95,6 +96,7 @@ def _start(work: Work[Any]) -> None:
     global _work
     _work = work
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the run decides what becomes of it
     threading.Thread(target=_end_with_parent, name="og2-parent", daemon=True).start()
 
 
