@@ -1,12 +1,16 @@
 """Processes that read ahead of time.
 
 They are forked from a clean helper process, never from the one that trains (which has threads and a device).
-A worker that dies ends the run with one sentence; nothing is retried behind the user's back.
+A worker that dies ends the run with one sentence; nothing is retried behind the user's back. A run that is
+killed takes its workers with it.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -40,7 +44,7 @@ class Reading(Generic[T]):
         self._pool: ProcessPoolExecutor | None = None
         if workers > 0:
             context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload([__name__, type(work).__module__])
+            context.set_forkserver_preload(["__main__", __name__, type(work).__module__])
             self._pool = ProcessPoolExecutor(workers, context, _start, (work,))
 
     def begin(self, number: int) -> Callable[[], T]:
@@ -92,6 +96,16 @@ def _start(work: Work[Any]) -> None:
     global _work
     _work = work
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the run decides what becomes of it
+    threading.Thread(target=_end_with_parent, name="og2-parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A run that was killed leaves no workers behind: they would wait for it forever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _do(number: int) -> Any:

@@ -32,7 +32,7 @@ from og2.train.checkpoint import Retention, Snapshot
 from og2.train.distributed import gathered, is_first, largest, process_group, rank, summed, world_size
 from og2.train.faults import bad_step
 from og2.train.meters import Meters
-from og2.train.optim import OptimConfig, WeightAverage, adamw, learning_rate
+from og2.train.optim import OptimConfig, WeightAverage, learning_rate, make_optimizer, set_rate
 from og2.train.task import Part, Sampling, Shardable, Stateful, Task
 
 logger = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class Trainer:
         named = [(n, p) for n, p in task.module.named_parameters() if p.requires_grad]
         self.parameters = [p for _, p in named]
         self.names = {id(p): n for n, p in named}
-        self.optimizer = adamw(named, optim)
+        self.optimizer = make_optimizer(named, optim)
         self.average = WeightAverage(named, optim.ema)
         self.writer = checkpoint.Writer(run.folder / "checkpoints", Retention(run.keep_last, run.keep_every))
         self.meters = Meters(run.peak_tflops, self.parameters[0].device)
@@ -165,8 +165,7 @@ class Trainer:
         seed = (self.run.seed * 1_000_003 + self.step) * 64 + rank()
         torch.manual_seed(seed)
         rate = self.rate(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
         self.task.module.train()
         with self.meters.waiting():
             parts = self.task.parts(self.step, torch.Generator().manual_seed(seed))

@@ -123,13 +123,13 @@ class AnswerConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """Loss on rows that are not trained on: the first `num_samples` draws of `mix`, always the same noise.
+    """Loss on rows that are not trained on: `num_samples` of each source of `mix`, always the same noise.
 
     times: where on the way from noise (0) to picture (1) each sample is asked for.
     """
 
     mix: MixConfig
-    num_samples: int = 32
+    num_samples: int = 16
     times: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
