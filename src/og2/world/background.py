@@ -30,12 +30,15 @@ from og2.world.pixels import (
 FOREGROUND_DELTA = 9.0
 _HALF_CONTRAST = 0.45
 _NOISE_TO_SMOOTH = 1.2
-_PLAIN_NOISE = 2.2
+_PLAIN = 1.2  # dE from the plane that a plain background may have without noise
+_PLAIN_NOISE = 1.2  # and how much more for each dE of noise
 _MIN_RIM_INLIERS = 0.75
 _CERTAIN_RIM = 0.98
 _MIN_INLIERS = 0.30
 _LIMITS = (14.0, 10.0, 10.0)
 _OUTSIDE = 5.0  # dE beyond the legal backdrop colours
+_BARELY_OUTSIDE = 1.8  # enough close to what is clearly outside
+_NEAR = 0.055  # of the shorter side
 _MIN_LEGAL_RIM = 0.85
 _MIN_LEGAL = 0.35
 _FILL_IN = (3, 8, 24)  # half widths of the windows that lend a background colour, in 128ths of the side
@@ -45,7 +48,7 @@ _FILL_IN = (3, 8, 24)  # half widths of the windows that lend a background colou
 class View:
     """A picture taken apart: CIELAB pixels (H, W, 3), the background behind each, dE from it, foreground.
 
-    scale: given pixels per working pixel. noise: robust standard deviation of the background's dE. is_plain:
+    scale: given pixels per working pixel. noise: robust size of differences from pixel to pixel (dE). is_plain:
     the background is one plane of colour.
     """
 
@@ -66,12 +69,11 @@ def take_apart(image: Any) -> View:
     """
     pixels, scale = working_pixels(image)
     lab = srgb_to_lab(pixels)
-    fit = _fit_plane(lab)
-    noise = _noise(lab, fit)
+    noise = _noise(lab)
     if noise > _NOISE_TO_SMOOTH:
         lab = srgb_to_lab(smooth(pixels))
-        fit = _fit_plane(lab)
-    if fit is not None and fit.rim_share >= _CERTAIN_RIM and _noise(lab, fit) <= _PLAIN_NOISE:
+    fit = _fit_plane(lab)
+    if fit is not None and fit.rim_share >= _CERTAIN_RIM and fit.off <= _PLAIN + _PLAIN_NOISE * noise:
         delta = distance(lab, fit.background)
         return View(lab, fit.background, delta, _in_front(delta), noise, scale)
     try:
@@ -105,13 +107,18 @@ def beyond_backdrops(lab: FloatArray) -> FloatArray:
 def _with_backdrop(lab: FloatArray, noise: float, scale: float) -> View:
     beyond = beyond_backdrops(lab)
     core = beyond > _OUTSIDE
+    core |= (beyond > _BARELY_OUTSIDE) & _near(core, max(2, round(_NEAR * min(core.shape))))
     rim = np.concatenate([core[:2].ravel(), core[-2:].ravel(), core[:, :2].ravel(), core[:, -2:].ravel()])
     if 1.0 - rim.mean() < _MIN_LEGAL_RIM or 1.0 - core.mean() < _MIN_LEGAL:
         raise ImageError("no background of this world: too much of the picture or its rim is coloured")
     background = _filled_in(lab, ~dilate(core, 2.0))
     delta = distance(lab, background)
-    mask = _in_front(delta) & dilate(core, 1.5)
+    mask = (_in_front(delta) & dilate(core, 1.5)) | (core & (delta > FOREGROUND_DELTA))
     return View(lab, background, delta, mask, noise, scale, is_plain=False)
+
+
+def _near(mask: BoolArray, reach: int) -> BoolArray:
+    return local_maximum(mask.astype(np.float64), reach) > 0.5
 
 
 def _in_front(delta: FloatArray) -> BoolArray:
@@ -142,15 +149,13 @@ def _filled_in(lab: FloatArray, known: BoolArray) -> FloatArray:
 @dataclass(frozen=True)
 class _Plane:
     background: FloatArray
-    inliers: BoolArray
-    rim_share: float
+    rim_share: float  # of the rim that lies on the plane
+    off: float  # median dE of its own pixels from the plane
 
 
-def _noise(lab: FloatArray, fit: _Plane | None) -> float:
-    """Robust spread of the background, from the plane, or from each pixel's neighbours without one."""
-    if fit is not None:
-        return float(np.median(distance(lab, fit.background)[fit.inliers]))
-    return float(np.median(distance(lab, smooth(lab))))
+def _noise(lab: FloatArray) -> float:
+    """Robust size of what differs from pixel to pixel (dE), whatever the background's structure."""
+    return float(np.median(distance(lab, smooth(lab)))) / 0.8
 
 
 def _fit_plane(lab: FloatArray) -> _Plane | None:
@@ -172,4 +177,5 @@ def _fit_plane(lab: FloatArray) -> _Plane | None:
         chosen = design * inliers[::step, ::step].reshape(-1, 1)
         weights = np.linalg.solve(chosen.T @ design + 1e-6 * np.eye(3), chosen.T @ values)
         background = weights[0] + xs[None, :, None] * weights[1] + ys[:, None, None] * weights[2]
-    return _Plane(background, inliers, rim_share)
+    off = float(np.median(distance(lab, background)[inliers]))
+    return _Plane(background, rim_share, off)

@@ -31,7 +31,8 @@ Slot = Detected | None
 
 @dataclass(frozen=True)
 class Verdict:
-    """passed: every requirement met and nothing else in the picture. atoms: each requirement by itself.
+    """passed: every requirement met and nothing else in the picture. atoms: each requirement by itself, their
+    number ("count"), and that every thing is of a known shape, colour and fill ("legal").
 
     unknown: the pixels do not decide (then not passed). reason: the first thing that is wrong, or "".
     undecided: names of the atoms that are not met because a word could not be read. confidence: of the least
@@ -58,7 +59,10 @@ def score_t2i(image: Any, requirements: Requirements) -> Verdict:
         return Verdict(False, {}, f"unknown: {seen.reason}", unknown=True)
     found, wanted = list(seen.objects), requirements.objects
     chosen = _pair(found, requirements)
-    atoms, undecided = {"count": len(found) == len(wanted)}, set[str]()
+    atoms, undecided = {"count": len(found) == len(wanted), "legal": True}, set[str]()
+    if any(None in (thing.shape, thing.color, thing.fill) for thing in found):
+        atoms["legal"] = False
+        undecided.add("legal")
     for name, (met, clear) in _atoms(chosen, requirements).items():
         atoms[name] = met
         if not met and not clear:
