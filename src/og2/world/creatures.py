@@ -131,9 +131,12 @@ def sample_anatomy(rng: Generator, split: str = "train") -> Anatomy:
             return anatomy
 
 
-def sample_pose(rng: Generator, like: Pose | None = None, **fixed: str) -> Pose:
-    """A random pose; `fixed` words stay as given; without them, at least two words differ from `like`."""
-    unknown = set(fixed) - {"left_arm", "right_arm", "mouth", "facing", "gaze"}
+def sample_pose(rng: Generator, like: Pose | None = None, fixed: dict[str, str] | None = None) -> Pose:
+    """A random pose; `fixed` words stay as given, and at least two words differ from those of `like`.
+
+    Raises: RequestError for a word that a pose does not have.
+    """
+    unknown = set(fixed or {}) - {"left_arm", "right_arm", "mouth", "facing", "gaze"}
     if unknown:
         raise RequestError(f"pose words {sorted(unknown)} are unknown")
     while True:
@@ -144,7 +147,7 @@ def sample_pose(rng: Generator, like: Pose | None = None, **fixed: str) -> Pose:
             "facing": _pick(rng, palette.DIRECTIONS),
             "gaze": _pick(rng, palette.DIRECTIONS),
         }
-        words.update(fixed)
+        words.update(fixed or {})
         left, right = (
             math.radians(float(rng.uniform(*ARM_ANGLES_DEG[words[arm]]))) for arm in ("left_arm", "right_arm")
         )
@@ -153,9 +156,9 @@ def sample_pose(rng: Generator, like: Pose | None = None, **fixed: str) -> Pose:
             return pose
 
 
-def with_pose(rng: Generator, creature: Creature, **words: str) -> Creature:
+def with_pose(rng: Generator, creature: Creature, words: dict[str, str]) -> Creature:
     """The same creature with those words of its pose changed and nothing else."""
-    new = sample_pose(rng, **words)
+    new = sample_pose(rng, fixed=words)
     pose = replace(creature.pose, **words)
     if "left_arm" in words:
         pose = replace(pose, left_angle=new.left_angle)
