@@ -87,9 +87,10 @@ def _wrong_objects(seen: Seen, wanted: Requirements, pairs: dict[int, int]) -> l
     """A wrong number of equal things, or else things that are missing; things with wrong words."""
     found: list[Defect] = []
     rules = wanted.objects
-    miscounted = _is_count(wanted) and len(seen.objects) != len(rules)
+    number = len(seen.objects) - len(_strangers(seen, wanted, pairs))
+    miscounted = _is_count(wanted) and number != len(rules)
     if miscounted:
-        counts = [NUMBER_WORDS[min(n, len(NUMBER_WORDS) - 1)] for n in (len(rules), len(seen.objects))]
+        counts = [NUMBER_WORDS[min(n, len(NUMBER_WORDS) - 1)] for n in (len(rules), number)]
         found.append(Defect("count", count_phrase(2, rules[0]).removeprefix("two "), *counts))
     for i, rule in enumerate(rules):
         if i not in pairs and not miscounted:
@@ -103,11 +104,15 @@ def _wrong_objects(seen: Seen, wanted: Requirements, pairs: dict[int, int]) -> l
 
 def _surplus(seen: Seen, wanted: Requirements, pairs: dict[int, int]) -> list[Defect]:
     """Things that nothing asked for, and things that must not be there."""
-    unasked = [obj for j, obj in enumerate(seen.objects) if j not in pairs.values()]
+    unasked = _strangers(seen, wanted, pairs)
     banned = [o for o in seen.objects if any(not _wrong_words(o, rule) for rule in wanted.absent)]
-    if _is_count(wanted):
-        unasked = []
     return [Defect("extra", _named(o)) for o in [*unasked, *(o for o in banned if o not in unasked)]]
+
+
+def _strangers(seen: Seen, wanted: Requirements, pairs: dict[int, int]) -> list[ObjectRequirement]:
+    """Things without a rule; where equal things are counted, one more of them is no stranger."""
+    left = [obj for j, obj in enumerate(seen.objects) if j not in pairs.values()]
+    return [o for o in left if not _is_count(wanted) or _wrong_words(o, wanted.objects[0])]
 
 
 def _is_count(wanted: Requirements) -> bool:
