@@ -31,6 +31,7 @@ ARM_THICKNESS = 0.12
 HAND_RADIUS = 0.17
 LEG_THICKNESS = 0.15
 SHOULDER_Y = 0.10
+TAIL_LENGTH = 0.95
 EAR_ANGLE_DEG = 38.0
 EYE_GAP = 0.05  # at least this much lies between the eyes
 EYE_Y = -0.30  # of the half height
@@ -197,7 +198,7 @@ def creature_box(creature: Creature) -> tuple[float, float, float, float]:
     """
     a = creature.anatomy
     half_width, half_height = math.sqrt(a.body_aspect), 1.0 / math.sqrt(a.body_aspect)
-    side = max(half_width * 0.9 + a.arm_length + HAND_RADIUS, half_width + 0.62)
+    side = max(half_width * 0.9 + a.arm_length + HAND_RADIUS, half_width * 0.74 + TAIL_LENGTH + 0.1)
     tilt = math.radians(EAR_ANGLE_DEG)
     top = half_height * math.cos(tilt) + a.ear_length * math.cos(tilt * 0.6) + 0.12
     top = max(top, half_height + (0.34 if a.horn_count else 0.0), a.arm_length + HAND_RADIUS - SHOULDER_Y)
