@@ -16,6 +16,8 @@ import numpy as np
 
 from og2.errors import RequestError
 from og2.evals.outcomes import Item
+from og2.world.incontext import INCONTEXT_TASKS, sample_incontext
+from og2.world.object_edits import OBJECT_KINDS
 from og2.world.prompts import PROMPT_TASKS, sample_prompt
 from og2.world.spec import (
     EDIT_KINDS,
@@ -24,6 +26,7 @@ from og2.world.spec import (
     Scene,
     caption,
     describe,
+    edit_kinds,
     requirements,
     sample_edit,
     sample_scene,
@@ -33,6 +36,8 @@ from og2.world.spec import (
 _STREAMS = {"t2i": 1, "edit": 2, "understanding": 3, "routing": 4}
 PLAIN_DRAW = "plain single"
 PLAIN_EDITS: dict[str, str] = {kind: f"plain {kind}" for kind in ("recolour", "add", "remove")}
+# Kinds of edits of the full world that the scorer can judge.
+SCORED_EDITS: tuple[str, ...] = OBJECT_KINDS
 NUM_DRAW, NUM_EDIT, NUM_FAMILY = 200, 100, 50
 NUM_ASK, NUM_ROUTE = 60, 60
 
@@ -69,7 +74,10 @@ def families_of(task: str, world: str) -> tuple[str, ...]:
     if task == "t2i":
         prompts = tuple(t for t in PROMPT_TASKS if world == "full" or t != "text")
         return (PLAIN_DRAW, *prompts)
-    return tuple(PLAIN_EDITS.values())
+    if task == "incontext":
+        return INCONTEXT_TASKS
+    others = tuple(kind for kind in edit_kinds(world) if kind in SCORED_EDITS)
+    return (*PLAIN_EDITS.values(), *(others if world == "full" else ()))
 
 
 def picture_items(
@@ -130,12 +138,31 @@ def _edit_items(family: str, world: str, seed: int, limit: int | None) -> list[I
 
 def _world_edits(family: str, world: str, seed: int, limit: int | None) -> list[Edit]:
     rng = _stream(seed, "edit", world, family)
-    return [sample_edit(rng, (family,), "test") for _ in range(_at_most(NUM_FAMILY, limit))]
+    return [sample_edit(rng, (family,), "test", world) for _ in range(_at_most(NUM_FAMILY, limit))]
+
+
+def _context_items(family: str, world: str, seed: int, limit: int | None) -> list[Item]:
+    rng = _stream(seed, "incontext", world, family)
+    made = [sample_incontext(rng, family, "test") for _ in range(_at_most(NUM_FAMILY, limit))]
+    return [
+        Item(
+            _key("incontext", family, i),
+            "incontext",
+            family,
+            m.instruction,
+            m.references,
+            m.target,
+            m.requirements,
+            seed + i,
+        )
+        for i, m in enumerate(made)
+    ]
 
 
 _MAKERS: dict[str, Callable[[str, str, int, int | None], list[Item]]] = {
     "t2i": _prompt_items,
     "edit": _edit_items,
+    "incontext": _context_items,
 }
 
 

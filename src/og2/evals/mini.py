@@ -30,7 +30,7 @@ from og2.world.render import render_batch
 from og2.world.spec import Scene
 
 Picture = NDArray[np.uint8]
-TASKS = ("t2i", "edit", "understanding")
+TASKS = ("t2i", "edit", "incontext", "understanding")
 PRESETS = {"t2i": "t2i", "edit": "edit", "incontext": "in-context"}
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from og2.world.requirements import EditRequirements, Requirements
 from og2.world.score import score_edit, score_t2i
+from og2.world.score_context import score_context
 from og2.world.spec import Scene
 
 Picture = NDArray[np.uint8]
@@ -73,7 +74,18 @@ def _judge_edit(item: Item, inputs: Sequence[Picture], picture: Picture) -> Outc
     return Outcome(float(verdict.success), verdict.success, verdict.reason, verdict.unknown, numbers)
 
 
+def _judge_incontext(item: Item, inputs: Sequence[Picture], picture: Picture) -> Outcome:
+    assert isinstance(item.rule, Requirements)
+    verdict = score_context(inputs, picture, item.rule)
+    numbers = {"pf": verdict.pf, "sc": verdict.sc, "unknown": float(verdict.unknown)}
+    numbers |= {"attribution error": float(verdict.is_swapped), "blend error": float(verdict.is_blend)}
+    numbers["strict"] = float(verdict.passed)
+    score = 0.0 if math.isnan(verdict.overall) else verdict.overall
+    return Outcome(score, verdict.passed, verdict.reason, verdict.unknown, numbers)
+
+
 _JUDGES: dict[str, Callable[[Item, Sequence[Picture], Picture], Outcome]] = {
     "t2i": _judge_t2i,
     "edit": _judge_edit,
+    "incontext": _judge_incontext,
 }

@@ -17,6 +17,7 @@ import numpy as np
 from og2.errors import ImageError
 from og2.world.palette import BACKDROP_CHROMA, BACKDROP_LIGHTNESS, srgb_to_lab
 from og2.world.pixels import (
+    WORK_SIDE_PX,
     BoolArray,
     FloatArray,
     box_mean,
@@ -61,28 +62,26 @@ class View:
     is_plain: bool = True
 
 
-def take_apart(image: Any) -> View:
-    """The picture as background and foreground.
+def take_apart(image: Any, side: int = WORK_SIDE_PX) -> View:
+    """The picture as background and foreground, reduced to that shorter side if it is larger.
 
     Raises: ImageError when it cannot be read or shows no background of this world (a photo, noise, a
     half-done denoising).
     """
-    pixels, scale = working_pixels(image)
+    pixels, scale = working_pixels(image, side)
     lab = srgb_to_lab(pixels)
     noise = _noise(lab)
     if noise > _NOISE_TO_SMOOTH:
         lab = srgb_to_lab(smooth(pixels))
     fit = _fit_plane(lab)
     if fit is not None and fit.rim_share >= _CERTAIN_RIM and fit.off <= _PLAIN + _PLAIN_NOISE * noise:
-        delta = distance(lab, fit.background)
-        return View(lab, fit.background, delta, _in_front(delta), noise, scale)
+        return _on_plane(lab, fit.background, noise, scale)
     try:
         return _with_backdrop(lab, noise, scale)
     except ImageError:
         if fit is None:
             raise
-    delta = distance(lab, fit.background)
-    return View(lab, fit.background, delta, _in_front(delta), noise, scale)
+    return _on_plane(lab, fit.background, noise, scale)
 
 
 def window(view: View, part: BoolArray, margin: int = 5) -> tuple[View, tuple[slice, slice]]:
@@ -102,6 +101,12 @@ def beyond_backdrops(lab: FloatArray) -> FloatArray:
     chroma = np.hypot(lab[..., 1], lab[..., 2])
     lightness = np.maximum(np.maximum(low - lab[..., 0], lab[..., 0] - high), 0.0)
     return np.hypot(lightness, np.maximum(chroma - BACKDROP_CHROMA, 0.0))
+
+
+def _on_plane(lab: FloatArray, plane: FloatArray, noise: float, scale: float) -> View:
+    delta = distance(lab, plane)
+    coloured = (beyond_backdrops(lab) > _OUTSIDE) & (delta > FOREGROUND_DELTA)
+    return View(lab, plane, delta, _in_front(delta) | coloured, noise, scale)
 
 
 def _with_backdrop(lab: FloatArray, noise: float, scale: float) -> View:

@@ -124,9 +124,12 @@ def parts_of(view: View) -> list[BoolArray]:
     return components(fill_gaps(view.mask), smallest=smallest)
 
 
-def things_in(view: View, part: BoolArray) -> list[Detected]:
-    """What one connected part is: one thing, or several that touch and are each of known shape and colour."""
-    whole = describe(view, part)
+def things_in(view: View, part: BoolArray, whole: Detected | None = None) -> list[Detected]:
+    """What one connected part is: one thing, or several that touch and are each of known shape and colour.
+
+    whole: what `describe` says of it, if that was asked already.
+    """
+    whole = whole or describe(view, part)
     if whole.shape is not None and whole.color is not None:
         return [whole]
     smallest = _SPECK_SHARE * min(view.mask.shape) ** 2

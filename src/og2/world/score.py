@@ -18,6 +18,7 @@ from og2.world.backdrop_words import name_backdrop, same_name
 from og2.world.detect import Detected, Reading, detect, read
 from og2.world.measures import relation_amount
 from og2.world.requirements import SIZE_RELATIONS, ObjectRequirement, Requirements
+from og2.world.score_context import score_context
 from og2.world.score_edit import EditVerdict, score_edit
 
 __all__ = ["Detected", "EditVerdict", "Verdict", "detect", "read", "score_edit", "score_t2i"]
@@ -54,6 +55,9 @@ class Verdict:
 
 def score_t2i(image: Any, requirements: Requirements) -> Verdict:
     """Whether the picture shows exactly what is required."""
+    if requirements.creatures or requirements.gizmos or requirements.plates:
+        found = score_context((), image, requirements)
+        return Verdict(found.passed, found.atoms, found.reason, found.unknown, found.undecided)
     seen = read(image)
     if seen.reason:
         return Verdict(False, {}, f"unknown: {seen.reason}", unknown=True)
