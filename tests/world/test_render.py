@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from og2.errors import RequestError
-from og2.world.palette import lab_to_srgb, srgb_to_lab
-from og2.world.render import render, render_batch
-from og2.world.scenes import box_of
-from og2.world.spec import sample_edit, sample_scene
+from og2.world.palette import BACKDROP_CHROMA, BACKDROP_LIGHTNESS, BACKDROPS, lab_to_srgb, srgb_to_lab
+from og2.world.render import HANDS, render, render_batch
+from og2.world.scenes import WORLDS, box_of, empty_scene
+from og2.world.spec import ALL_EDIT_KINDS, sample_edit, sample_incontext, sample_scene
 
 
 def scenes(n, seed=0):
@@ -79,3 +81,56 @@ def test_lab_and_srgb_are_inverse():
     rgb = np.random.default_rng(0).random((200, 3))
     np.testing.assert_allclose(lab_to_srgb(srgb_to_lab(rgb)), rgb, atol=1e-4)
     np.testing.assert_allclose(srgb_to_lab(np.array([1.0, 1.0, 1.0])), [100.0, 0.0, 0.0], atol=1e-3)
+
+
+def full_scenes(seed=0):
+    rng = np.random.default_rng(seed)
+    drawn = [sample_scene(rng, world="full") for _ in range(10)]
+    drawn += [sample_edit(rng, (kind,), world="full").target for kind in ALL_EDIT_KINDS]
+    return [*drawn, sample_incontext(rng, "scene_character_object").target]
+
+
+@pytest.mark.parametrize("hand", HANDS)
+def test_a_batch_of_every_kind_of_scene_holds_the_same_bytes_as_single_pictures(hand):
+    drawn = full_scenes()
+    single = torch.stack([render(s, 96, hand=hand) for s in drawn])
+    assert torch.equal(render_batch(drawn, 96, hand=hand), single)
+
+
+@settings(max_examples=12, deadline=None)
+@given(height=st.integers(8, 160), width=st.integers(8, 160), seed=st.integers(0, 99))
+def test_every_size_and_aspect_can_be_drawn(height, width, seed):
+    picture = render_batch(full_scenes(seed)[::4], (height, width))
+    assert picture.shape[1:] == (height, width, 3)
+
+
+@pytest.mark.parametrize("kind", BACKDROPS)
+def test_backdrops_keep_to_their_limits_and_subjects_stand_outside(kind):
+    rng = np.random.default_rng(5)
+    for picture in render_batch([empty_scene(rng, WORLDS["full"], kind) for _ in range(30)], 96).numpy():
+        lab = srgb_to_lab(picture / 255.0)
+        assert lab[..., 0].min() >= BACKDROP_LIGHTNESS[0] - 1.5
+        assert lab[..., 0].max() <= BACKDROP_LIGHTNESS[1] + 1.5
+        assert np.hypot(lab[..., 1], lab[..., 2]).max() <= BACKDROP_CHROMA + 1.0
+    for _ in range(60):
+        for obj in sample_scene(rng, world="full").objects:
+            for tone in (obj.lab, *((obj.fill.lab,) if obj.fill else ())):
+                chroma = np.hypot(tone[1], tone[2])
+                inside = BACKDROP_LIGHTNESS[0] <= tone[0] <= BACKDROP_LIGHTNESS[1]
+                assert not (inside and chroma <= BACKDROP_CHROMA + 4.0)
+
+
+def test_the_inked_hand_draws_the_same_layout_with_dark_outlines():
+    drawn = [s for s in full_scenes(3) if s.style is None and s.tone is None]
+    clean, inked = render_batch(drawn, 128).float(), render_batch(drawn, 128, hand="inked").float()
+    assert (clean - inked).abs().mean() > 1.0
+    assert inked.mean() < clean.mean()
+    with pytest.raises(RequestError, match="clean, inked"):
+        render_batch(drawn, 128, hand="chalk")
+
+
+def test_a_picture_of_twice_the_size_shows_the_same_scene():
+    drawn = [s for s in full_scenes(4) if s.style in (None, "sepia")]
+    small, large = render_batch(drawn, 128).float(), render_batch(drawn, 256).float()
+    halved = large.reshape(len(drawn), 128, 2, 128, 2, 3).mean(dim=(2, 4))
+    assert (halved - small).abs().mean() < 2.0

@@ -163,9 +163,23 @@ _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_op
 
 @eval_app.command("mini", context_settings=_PASSED_ON)
 def eval_mini(context: typer.Context) -> int:
-    """Draw and edit in the procedural world, and score the pictures from their pixels."""
+    """Draw, edit, combine and answer in the procedural world, scored from the pixels."""
     from og2.cli.loading import collect_garbage
-    from og2.evals.mini import main as run
+    from og2.evals.command import eval_mini as run
+
+    collect_garbage()
+    return run(context.args)
+
+
+world_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The procedural world.")
+app.add_typer(world_app, name="world")
+
+
+@world_app.command("certify", context_settings=_PASSED_ON)
+def world_certify(context: typer.Context) -> int:
+    """Measure the scorer of the procedural world itself: what it accepts, right and wrong."""
+    from og2.cli.loading import collect_garbage
+    from og2.evals.command import world_certify as run
 
     collect_garbage()
     return run(context.args)

@@ -1,11 +1,16 @@
-"""Shares with their uncertainty."""
+"""Scores with their uncertainty: shares of items, means, means over families, and differences of two runs."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
+_DRAWS = 2000
+_SEED = 20250623
 
 @dataclass(frozen=True)
 class Share:
@@ -53,3 +58,55 @@ def mean_of(values: list[float]) -> Share:
     spread = math.sqrt(sum((v - mean) ** 2 for v in known) / max(1, len(known) - 1))
     half = 1.96 * spread / math.sqrt(len(known))
     return Share(mean, max(0.0, mean - half), min(1.0, mean + half), len(known))
+
+
+def mean_of_families(families: Mapping[str, Sequence[float]]) -> Share:
+    """The unweighted mean of the families' means, with a 95 % interval from resampling inside each family.
+
+    n is the number of items; families without any are left out. With all values alike the interval is that of
+    `wilson` for a share of n items, because a bootstrap of equal values has no width.
+    """
+    known = [np.asarray(values, dtype=np.float64) for values in families.values() if len(values)]
+    if not known:
+        return Share(0.0, 0.0, 1.0, 0)
+    n = sum(len(values) for values in known)
+    score = float(np.mean([values.mean() for values in known]))
+    drawn = np.mean([_resampled_means(values) for values in known], axis=0)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    if high - low < 1e-12 and score in (0.0, 1.0):
+        bounds = wilson(round(score * n), n)
+        low, high = bounds.low, bounds.high
+    return Share(score, float(low), float(high), n)
+
+
+def paired_difference(new: Mapping[str, float], old: Mapping[str, float]) -> Share:
+    """Mean of new - old over the items that both runs scored, with a 95 % bootstrap interval over items.
+
+    new, old: item key -> score.
+    """
+    common = sorted(set(new) & set(old))
+    if not common:
+        return Share(0.0, -math.inf, math.inf, 0)
+    steps = np.array([new[key] - old[key] for key in common])
+    low, high = np.quantile(_resampled_means(steps), [0.025, 0.975])
+    return Share(float(steps.mean()), float(low), float(high), len(common))
+
+
+def corrected(observed: Share, accept_correct: float, accept_wrong: float) -> Share:
+    """A share of passes as it would be with a scorer without error, given its certificate, within [0, 1].
+
+    Rogan and Gladen's estimate (Am. J. Epidemiol. 107, 1978). Unchanged when the scorer cannot tell right from
+    wrong.
+    """
+    power = accept_correct - accept_wrong
+    if power <= 0.05:
+        return observed
+    values = [
+        min(1.0, max(0.0, (v - accept_wrong) / power)) for v in (observed.score, observed.low, observed.high)
+    ]
+    return Share(values[0], values[1], values[2], observed.n)
+
+
+def _resampled_means(values: np.ndarray) -> np.ndarray:
+    rng = np.random.default_rng([_SEED, len(values)])
+    return values[rng.integers(len(values), size=(_DRAWS, len(values)))].mean(axis=1)

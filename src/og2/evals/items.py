@@ -1,15 +1,24 @@
 """What the mini benchmark asks: prompts, edits and questions of held-out scenes, the same for one seed.
 
-Every prompt names size and place, so that the whole (shape, colour, size, position) tuple, which is never in
-training, is in the words.
+Two worlds, see `scenes`. Of the plain world, which the small model inside the package learned: prompts for one
+object that name its whole (shape, colour, size, position), and recolour, add and remove edits. Of either
+world: the families of `prompts` and all kinds of edits. Item i of a family is the same however many are asked
+for.
 """
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from og2.errors import RequestError
+from og2.evals.outcomes import Item
+from og2.world.incontext import INCONTEXT_TASKS, sample_incontext
+from og2.world.object_edits import OBJECT_KINDS
+from og2.world.prompts import PROMPT_TASKS, sample_prompt
 from og2.world.spec import (
     EDIT_KINDS,
     Edit,
@@ -17,6 +26,7 @@ from og2.world.spec import (
     Scene,
     caption,
     describe,
+    edit_kinds,
     requirements,
     sample_edit,
     sample_scene,
@@ -24,6 +34,12 @@ from og2.world.spec import (
 )
 
 _STREAMS = {"t2i": 1, "edit": 2, "understanding": 3, "routing": 4}
+PLAIN_DRAW = "plain single"
+PLAIN_EDITS: dict[str, str] = {kind: f"plain {kind}" for kind in ("recolour", "add", "remove")}
+# Kinds of edits of the full world that the scorer can judge.
+SCORED_EDITS: tuple[str, ...] = OBJECT_KINDS
+NUM_DRAW, NUM_EDIT, NUM_FAMILY = 200, 100, 50
+NUM_ASK, NUM_ROUTE = 60, 60
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,115 @@ class RouteItem:
     text: str
     scene: Scene | None
     wants_image: bool
+
+
+def families_of(task: str, world: str) -> tuple[str, ...]:
+    """Every family of picture items that a task has in that world, those of the plain world first."""
+    if task == "t2i":
+        prompts = tuple(t for t in PROMPT_TASKS if world == "full" or t != "text")
+        return (PLAIN_DRAW, *prompts)
+    if task == "incontext":
+        return INCONTEXT_TASKS
+    others = tuple(kind for kind in edit_kinds(world) if kind in SCORED_EDITS)
+    return (*PLAIN_EDITS.values(), *(others if world == "full" else ()))
+
+
+def picture_items(
+    task: str, world: str, seed: int, limit: int | None, families: tuple[str, ...] | None = None
+) -> list[Item]:
+    """The items of a task, family by family.
+
+    limit: at most so many of each family. families: only these. Raises: RequestError for an unknown one.
+    """
+    known = families_of(task, world)
+    unknown = [f for f in families or () if f not in known]
+    if unknown:
+        raise RequestError(f"families {unknown} are unknown; {task} in the {world} world has {', '.join(known)}")
+    items: list[Item] = []
+    for family in known:
+        if families is None or family in families:
+            make = _MAKERS[task]
+            items += make(family, world, seed, limit)
+    return items
+
+
+def _prompt_items(family: str, world: str, seed: int, limit: int | None) -> list[Item]:
+    if family == PLAIN_DRAW:
+        drawn = draw_items(_at_most(NUM_DRAW, limit), seed)
+        return [
+            Item(_key("t2i", family, i), "t2i", family, d.prompt, (), d.scene, d.required, seed + i)
+            for i, d in enumerate(drawn)
+        ]
+    rng = _stream(seed, "t2i", world, family)
+    prompts = [sample_prompt(rng, family, "test", world) for _ in range(_at_most(NUM_FAMILY, limit))]
+    return [
+        Item(_key("t2i", family, i), "t2i", family, p.text, (), p.scene, p.requirements, seed + i)
+        for i, p in enumerate(prompts)
+    ]
+
+
+def _edit_items(family: str, world: str, seed: int, limit: int | None) -> list[Item]:
+    kinds = {name: kind for kind, name in PLAIN_EDITS.items()}
+    if family in kinds:  # the kinds take turns, so that item i is the same as ever
+        drawn = edit_items(_at_most(NUM_EDIT, None if limit is None else limit * len(kinds)), seed)
+        own = [(i, e) for i, e in enumerate(drawn) if e.kind == kinds[family]]
+    else:
+        own = list(enumerate(_world_edits(family, world, seed, limit)))
+    return [
+        Item(
+            _key("edit", family, i),
+            "edit",
+            family,
+            e.instruction,
+            (e.source,),
+            e.target,
+            e.requirements,
+            seed + i,
+        )
+        for i, e in own
+    ]
+
+
+def _world_edits(family: str, world: str, seed: int, limit: int | None) -> list[Edit]:
+    rng = _stream(seed, "edit", world, family)
+    return [sample_edit(rng, (family,), "test", world) for _ in range(_at_most(NUM_FAMILY, limit))]
+
+
+def _context_items(family: str, world: str, seed: int, limit: int | None) -> list[Item]:
+    rng = _stream(seed, "incontext", world, family)
+    made = [sample_incontext(rng, family, "test") for _ in range(_at_most(NUM_FAMILY, limit))]
+    return [
+        Item(
+            _key("incontext", family, i),
+            "incontext",
+            family,
+            m.instruction,
+            m.references,
+            m.target,
+            m.requirements,
+            seed + i,
+        )
+        for i, m in enumerate(made)
+    ]
+
+
+_MAKERS: dict[str, Callable[[str, str, int, int | None], list[Item]]] = {
+    "t2i": _prompt_items,
+    "edit": _edit_items,
+    "incontext": _context_items,
+}
+
+
+def _stream(seed: int, task: str, world: str, family: str) -> np.random.Generator:
+    return np.random.default_rng([seed, zlib.crc32(f"{task}|{world}|{family}".encode())])
+
+
+def _at_most(standard: int, limit: int | None) -> int:
+    return standard if limit is None else min(standard, limit)
+
+
+def _key(task: str, family: str, index: int) -> str:
+    return f"{task}/{family.replace(' ', '_')}/{index:04d}"
 
 
 def draw_items(n: int, seed: int) -> list[DrawItem]:

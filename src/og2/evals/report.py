@@ -1,116 +1,152 @@
-"""The mini benchmark's report: numbers as JSON and as a table, pictures as a contact sheet."""
+"""The mini benchmark's report: numbers as JSON and as a table. The page with the pictures is in `page`."""
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
-from og2.evals.intervals import Share
-
-_CELL_PX = 128
-_TEXT_PX = 44
-_COLUMNS = 12
-_MAX_ROWS = {"t2i": 96, "edit": 60}
+from og2.evals.certificate import Certificate
+from og2.evals.intervals import Share, corrected, mean_of, mean_of_families
+from og2.evals.outcomes import Item, Outcome
 
 
 @dataclass(frozen=True)
 class Row:
-    """One item: its task, words, pictures (an edit: source, result, truth) and verdict."""
+    """One item: its words, pictures (what went in, the result, and a right one) and outcome."""
 
-    task: str
+    key: str
+    family: str
     text: str
     pictures: tuple[NDArray[np.uint8], ...]
-    passed: bool
-    reason: str
+    outcome: Outcome
+
+
+@dataclass
+class TaskReport:
+    """Scores of one task.
+
+    scale: the best score. families: family -> score. numbers: family -> measure -> mean. controls: control ->
+    (score, family -> score). missing: keys of items without a picture or answer.
+    """
+
+    scale: float
+    score: Share = field(default_factory=lambda: Share(0.0, 0.0, 1.0, 0))
+    families: dict[str, Share] = field(default_factory=dict)
+    numbers: dict[str, dict[str, Share]] = field(default_factory=dict)
+    controls: dict[str, tuple[Share, dict[str, Share]]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+    def add_outcomes(self, found: list[tuple[Item, Outcome]]) -> None:
+        """Scores, breakdown and measures of the model's own items."""
+        self.add_families(_by_family(found))
+        for family in self.families:
+            own = [outcome.numbers for item, outcome in found if item.family == family]
+            names = sorted({name for numbers in own for name in numbers})
+            self.numbers[family] = {n: mean_of([numbers[n] for numbers in own if n in numbers]) for n in names}
+
+    def add_families(self, values: dict[str, list[float]]) -> None:
+        """The task's score as the mean over these families, and each one's own."""
+        self.score = mean_of_families(values)
+        self.families = {family: mean_of_families({family: own}) for family, own in values.items()}
+
+    def add_breakdown(self, name: str, values: list[float]) -> None:
+        """A figure beside the families that does not count into the score."""
+        self.families[name] = mean_of_families({name: values})
+
+    def add_control(self, name: str, judged: list[tuple[Item, Outcome]]) -> None:
+        """A control's scores."""
+        self.add_control_families(name, _by_family(judged))
+
+    def add_control_families(self, name: str, values: dict[str, list[float]]) -> None:
+        """A control's scores, as score per item of each family."""
+        parts = {family: mean_of_families({family: own}) for family, own in values.items()}
+        self.controls[name] = (mean_of_families(values), parts)
+
+    def to_dict(self, task: str, certificate: dict[str, Any]) -> dict[str, Any]:
+        """JSON-ready data of the task of that name; `corrected` is the score with the scorer's own error rates taken out."""
+        data: dict[str, Any] = {**self.score.to_dict(), "scale": self.scale, "missing": self.missing}
+        breakdown: dict[str, Any] = {}
+        for family, share in self.families.items():
+            numbers = {n: s.score for n, s in self.numbers.get(family, {}).items()}
+            breakdown[family] = {**share.to_dict(), "numbers": numbers}
+            rates = certificate.get(f"{task}/{family}")
+            if rates:
+                right, wrong = rates["accept_correct"], rates["accept_near_miss"]
+                breakdown[family]["corrected"] = corrected(share, right, wrong).to_dict()
+                breakdown[family]["certificate"] = rates
+        data["breakdown"] = breakdown
+        data["controls"] = {
+            name: {**share.to_dict(), "breakdown": {f: s.to_dict() for f, s in parts.items()}}
+            for name, (share, parts) in self.controls.items()
+        }
+        return data
 
 
 @dataclass
 class Report:
-    """Scores per task, their breakdown, the controls, and the items themselves; filled as the run goes on."""
+    """A whole run."""
 
     settings: dict[str, Any]
-    scores: dict[str, Share] = field(default_factory=dict)
-    breakdown: dict[str, Share] = field(default_factory=dict)
-    details: dict[str, dict[str, Share]] = field(default_factory=dict)
-    controls: dict[str, Share] = field(default_factory=dict)
-    timings: dict[str, float] = field(default_factory=dict)
-    answers: list[dict[str, str]] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    tasks: dict[str, TaskReport] = field(default_factory=dict)
+    certificate: Certificate = field(default_factory=Certificate.shipped)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready data; one key per task with score, low, high and n, pictures left out."""
+        """JSON-ready data; one key per task, pictures left out."""
+        rates = self.certificate.summary()
         return {
-            **{task: share.to_dict() for task, share in self.scores.items()},
-            "breakdown": {name: share.to_dict() for name, share in self.breakdown.items()},
-            "details": {t: {k: s.to_dict() for k, s in d.items()} for t, d in self.details.items()},
-            "controls": {name: share.to_dict() for name, share in self.controls.items()},
-            "timings": self.timings,
+            **{name: task.to_dict(name, rates) for name, task in self.tasks.items()},
             "settings": self.settings,
-            "answers": self.answers,
+            "certificate": {"settings": self.certificate.settings, "table": rates},
             "items": [
-                {"task": r.task, "text": r.text, "passed": r.passed, "reason": r.reason} for r in self.rows
+                {
+                    "key": row.key,
+                    "text": row.text,
+                    "score": row.outcome.score,
+                    "passed": row.outcome.passed,
+                    "unknown": row.outcome.unknown,
+                    "reason": row.outcome.reason,
+                    "numbers": row.outcome.numbers,
+                }
+                for task in self.tasks.values()
+                for row in task.rows
             ],
         }
 
 
 def format_report(report: Report) -> str:
     """The report as a table for people."""
-    settings = ", ".join(f"{k}={v}" for k, v in report.settings.items() if v not in (None, {}))
+    settings = ", ".join(f"{k}={v}" for k, v in report.settings.items() if v not in (None, {}, ""))
     lines = [f"mini benchmark ({settings}); 95 % intervals", ""]
-    for task, share in report.scores.items():
-        lines.append(f"{task:32} {share}")
-        own = {n: s for n, s in report.breakdown.items() if n.startswith(f"{task} ")}
-        lines += [f"  {name.removeprefix(task + ' '):30} {part}" for name, part in own.items()]
-    lines += ["", "controls"]
-    lines += [f"  {name:38} {share}" for name, share in report.controls.items()]
-    for title, parts in report.details.items():
-        lines += ["", f"{title}: " + ", ".join(f"{k} {s.score:.2f} ({s.n})" for k, s in parts.items())]
-    lines += ["", *(f"{name}: {value:.2f}" for name, value in report.timings.items())]
+    for name, task in report.tasks.items():
+        scale = "" if task.scale == 1.0 else f" of {task.scale:.0f}"
+        lines.append(f"{name:28} {task.score}{scale}")
+        rates = report.certificate.summary()
+        for family, share in task.families.items():
+            known = rates.get(f"{name}/{family}")
+            note = f"  scorer: {known['accept_correct']:.3f} / {known['accept_near_miss']:.3f}" if known else ""
+            lines.append(f"  {family:26} {share}{note}")
+            shown = {n: s for n, s in task.numbers.get(family, {}).items() if n in _SHOWN}
+            if shown:
+                lines.append("      " + ", ".join(f"{n} {s.score:.2f}" for n, s in shown.items()))
+        lines += [f"  control: {control:17} {share}" for control, (share, _) in task.controls.items()]
+        if task.missing:
+            some = ", ".join(task.missing[:5]) + (", ..." if len(task.missing) > 5 else "")
+            lines.append(f"  MISSING {len(task.missing)} items, not in n: {some}")
+        lines.append("")
+    lines.append("scorer: share of right and of nearly right pictures that it accepts (`og2 world certify`).")
+    lines.append("This is evidence about a mechanism in a procedural world, not about photorealism.")
     return "\n".join(lines)
 
 
-def write_sheet(report: Report, path: Path) -> None:
-    """A PNG of the items with their words, failures first; edits show source, result and truth in a row.
-
-    Raises: FileExistsError when the file is there already.
-    """
-    if path.exists():
-        raise FileExistsError(f"{path} is there already; choose another name")
-    bands = [_band(report, task) for task in ("t2i", "edit")]
-    bands = [band for band in bands if band is not None]
-    if not bands:
-        return
-    sheet = Image.new("RGB", (max(b.width for b in bands), sum(b.height for b in bands)), "white")
-    top = 0
-    for band in bands:
-        sheet.paste(band, (0, top))
-        top += band.height
-    sheet.save(path, format="PNG")
+_SHOWN = ("sc", "pq", "overall", "pf", "kept", "atoms", "unknown")
 
 
-def _band(report: Report, task: str) -> Image.Image | None:
-    rows = sorted((r for r in report.rows if r.task == task), key=lambda r: r.passed)[: _MAX_ROWS[task]]
-    if not rows:
-        return None
-    across = len(rows[0].pictures)
-    columns = _COLUMNS // across
-    band = Image.new(
-        "RGB", (_COLUMNS * (_CELL_PX + 4), -(-len(rows) // columns) * (_CELL_PX + _TEXT_PX)), "white"
-    )
-    draw = ImageDraw.Draw(band)
-    for i, row in enumerate(rows):
-        left = (i % columns) * across * (_CELL_PX + 4)
-        top = (i // columns) * (_CELL_PX + _TEXT_PX)
-        for k, picture in enumerate(row.pictures):
-            shown = Image.fromarray(picture).resize((_CELL_PX, _CELL_PX), Image.Resampling.NEAREST)
-            band.paste(shown, (left + k * (_CELL_PX + 4), top))
-        color = "darkgreen" if row.passed else "firebrick"
-        words = textwrap.wrap(row.text if row.passed else f"{row.text} | {row.reason}", 21 * across)[:4]
-        draw.multiline_text((left, top + _CELL_PX), "\n".join(words), fill=color, spacing=0, font_size=10)
-    return band
+def _by_family(found: list[tuple[Item, Outcome]]) -> dict[str, list[float]]:
+    families: dict[str, list[float]] = {}
+    for item, outcome in found:
+        families.setdefault(item.family, []).append(outcome.score)
+    return families

@@ -22,7 +22,7 @@ from og2.world.scenes import Scene
 _SUN: Lab = (80.5, 1.0, 11.0)
 _MOON: Lab = (80.5, 0.0, 3.0)
 _FLOOR_SAMPLES = 3
-_GRAIN = 0.034
+_GRAIN = 0.030
 # Scales of the grain: cells along the shorter side, and weight.
 _OCTAVES = ((7, 0.45), (17, 0.35), (80, 0.20))
 _MAX_HILLS = 2

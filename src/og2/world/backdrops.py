@@ -73,7 +73,7 @@ def sample_backdrop(rng: Generator, kind: str, name: str | None = None) -> Backd
         return Backdrop(
             kind, name, labs, horizon=float(rng.uniform(0.30, 0.48)), period=float(rng.uniform(0.16, 0.24))
         )
-    return Backdrop(kind, name, (lab,), seed=int(rng.integers(2**31)))
+    return Backdrop(kind, name, (_lighter(lab, -2.5, 1.0),), seed=int(rng.integers(2**31)))
 
 
 def _landscape(rng: Generator, name: str) -> Backdrop:

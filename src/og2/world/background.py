@@ -17,6 +17,7 @@ import numpy as np
 from og2.errors import ImageError
 from og2.world.palette import BACKDROP_CHROMA, BACKDROP_LIGHTNESS, srgb_to_lab
 from og2.world.pixels import (
+    WORK_SIDE_PX,
     BoolArray,
     FloatArray,
     box_mean,
@@ -30,12 +31,15 @@ from og2.world.pixels import (
 FOREGROUND_DELTA = 9.0
 _HALF_CONTRAST = 0.45
 _NOISE_TO_SMOOTH = 1.2
-_PLAIN_NOISE = 2.2
+_PLAIN = 1.2  # dE from the plane that a plain background may have without noise
+_PLAIN_NOISE = 1.2  # and how much more for each dE of noise
 _MIN_RIM_INLIERS = 0.75
 _CERTAIN_RIM = 0.98
 _MIN_INLIERS = 0.30
 _LIMITS = (14.0, 10.0, 10.0)
 _OUTSIDE = 5.0  # dE beyond the legal backdrop colours
+_BARELY_OUTSIDE = 1.8  # enough close to what is clearly outside
+_NEAR = 0.055  # of the shorter side
 _MIN_LEGAL_RIM = 0.85
 _MIN_LEGAL = 0.35
 _FILL_IN = (3, 8, 24)  # half widths of the windows that lend a background colour, in 128ths of the side
@@ -45,7 +49,7 @@ _FILL_IN = (3, 8, 24)  # half widths of the windows that lend a background colou
 class View:
     """A picture taken apart: CIELAB pixels (H, W, 3), the background behind each, dE from it, foreground.
 
-    scale: given pixels per working pixel. noise: robust standard deviation of the background's dE. is_plain:
+    scale: given pixels per working pixel. noise: robust size of differences from pixel to pixel (dE). is_plain:
     the background is one plane of colour.
     """
 
@@ -58,29 +62,26 @@ class View:
     is_plain: bool = True
 
 
-def take_apart(image: Any) -> View:
-    """The picture as background and foreground.
+def take_apart(image: Any, side: int = WORK_SIDE_PX) -> View:
+    """The picture as background and foreground, reduced to that shorter side if it is larger.
 
     Raises: ImageError when it cannot be read or shows no background of this world (a photo, noise, a
     half-done denoising).
     """
-    pixels, scale = working_pixels(image)
+    pixels, scale = working_pixels(image, side)
     lab = srgb_to_lab(pixels)
-    fit = _fit_plane(lab)
-    noise = _noise(lab, fit)
+    noise = _noise(lab)
     if noise > _NOISE_TO_SMOOTH:
         lab = srgb_to_lab(smooth(pixels))
-        fit = _fit_plane(lab)
-    if fit is not None and fit.rim_share >= _CERTAIN_RIM and _noise(lab, fit) <= _PLAIN_NOISE:
-        delta = distance(lab, fit.background)
-        return View(lab, fit.background, delta, _in_front(delta), noise, scale)
+    fit = _fit_plane(lab)
+    if fit is not None and fit.rim_share >= _CERTAIN_RIM and fit.off <= _PLAIN + _PLAIN_NOISE * noise:
+        return _on_plane(lab, fit.background, noise, scale)
     try:
         return _with_backdrop(lab, noise, scale)
     except ImageError:
         if fit is None:
             raise
-    delta = distance(lab, fit.background)
-    return View(lab, fit.background, delta, _in_front(delta), noise, scale)
+    return _on_plane(lab, fit.background, noise, scale)
 
 
 def window(view: View, part: BoolArray, margin: int = 5) -> tuple[View, tuple[slice, slice]]:
@@ -102,16 +103,27 @@ def beyond_backdrops(lab: FloatArray) -> FloatArray:
     return np.hypot(lightness, np.maximum(chroma - BACKDROP_CHROMA, 0.0))
 
 
+def _on_plane(lab: FloatArray, plane: FloatArray, noise: float, scale: float) -> View:
+    delta = distance(lab, plane)
+    coloured = (beyond_backdrops(lab) > _OUTSIDE) & (delta > FOREGROUND_DELTA)
+    return View(lab, plane, delta, _in_front(delta) | coloured, noise, scale)
+
+
 def _with_backdrop(lab: FloatArray, noise: float, scale: float) -> View:
     beyond = beyond_backdrops(lab)
     core = beyond > _OUTSIDE
+    core |= (beyond > _BARELY_OUTSIDE) & _near(core, max(2, round(_NEAR * min(core.shape))))
     rim = np.concatenate([core[:2].ravel(), core[-2:].ravel(), core[:, :2].ravel(), core[:, -2:].ravel()])
     if 1.0 - rim.mean() < _MIN_LEGAL_RIM or 1.0 - core.mean() < _MIN_LEGAL:
         raise ImageError("no background of this world: too much of the picture or its rim is coloured")
     background = _filled_in(lab, ~dilate(core, 2.0))
     delta = distance(lab, background)
-    mask = _in_front(delta) & dilate(core, 1.5)
+    mask = (_in_front(delta) & dilate(core, 1.5)) | (core & (delta > FOREGROUND_DELTA))
     return View(lab, background, delta, mask, noise, scale, is_plain=False)
+
+
+def _near(mask: BoolArray, reach: int) -> BoolArray:
+    return local_maximum(mask.astype(np.float64), reach) > 0.5
 
 
 def _in_front(delta: FloatArray) -> BoolArray:
@@ -142,15 +154,13 @@ def _filled_in(lab: FloatArray, known: BoolArray) -> FloatArray:
 @dataclass(frozen=True)
 class _Plane:
     background: FloatArray
-    inliers: BoolArray
-    rim_share: float
+    rim_share: float  # of the rim that lies on the plane
+    off: float  # median dE of its own pixels from the plane
 
 
-def _noise(lab: FloatArray, fit: _Plane | None) -> float:
-    """Robust spread of the background, from the plane, or from each pixel's neighbours without one."""
-    if fit is not None:
-        return float(np.median(distance(lab, fit.background)[fit.inliers]))
-    return float(np.median(distance(lab, smooth(lab))))
+def _noise(lab: FloatArray) -> float:
+    """Robust size of what differs from pixel to pixel (dE), whatever the background's structure."""
+    return float(np.median(distance(lab, smooth(lab)))) / 0.8
 
 
 def _fit_plane(lab: FloatArray) -> _Plane | None:
@@ -172,4 +182,5 @@ def _fit_plane(lab: FloatArray) -> _Plane | None:
         chosen = design * inliers[::step, ::step].reshape(-1, 1)
         weights = np.linalg.solve(chosen.T @ design + 1e-6 * np.eye(3), chosen.T @ values)
         background = weights[0] + xs[None, :, None] * weights[1] + ys[:, None, None] * weights[2]
-    return _Plane(background, inliers, rim_share)
+    off = float(np.median(distance(lab, background)[inliers]))
+    return _Plane(background, rim_share, off)

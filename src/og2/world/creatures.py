@@ -31,6 +31,7 @@ ARM_THICKNESS = 0.12
 HAND_RADIUS = 0.17
 LEG_THICKNESS = 0.15
 SHOULDER_Y = 0.10
+TAIL_LENGTH = 0.95
 EAR_ANGLE_DEG = 38.0
 EYE_GAP = 0.05  # at least this much lies between the eyes
 EYE_Y = -0.30  # of the half height
@@ -131,9 +132,12 @@ def sample_anatomy(rng: Generator, split: str = "train") -> Anatomy:
             return anatomy
 
 
-def sample_pose(rng: Generator, like: Pose | None = None, **fixed: str) -> Pose:
-    """A random pose; `fixed` words stay as given; without them, at least two words differ from `like`."""
-    unknown = set(fixed) - {"left_arm", "right_arm", "mouth", "facing", "gaze"}
+def sample_pose(rng: Generator, like: Pose | None = None, fixed: dict[str, str] | None = None) -> Pose:
+    """A random pose; `fixed` words stay as given, and at least two words differ from those of `like`.
+
+    Raises: RequestError for a word that a pose does not have.
+    """
+    unknown = set(fixed or {}) - {"left_arm", "right_arm", "mouth", "facing", "gaze"}
     if unknown:
         raise RequestError(f"pose words {sorted(unknown)} are unknown")
     while True:
@@ -144,7 +148,7 @@ def sample_pose(rng: Generator, like: Pose | None = None, **fixed: str) -> Pose:
             "facing": _pick(rng, palette.DIRECTIONS),
             "gaze": _pick(rng, palette.DIRECTIONS),
         }
-        words.update(fixed)
+        words.update(fixed or {})
         left, right = (
             math.radians(float(rng.uniform(*ARM_ANGLES_DEG[words[arm]]))) for arm in ("left_arm", "right_arm")
         )
@@ -153,9 +157,9 @@ def sample_pose(rng: Generator, like: Pose | None = None, **fixed: str) -> Pose:
             return pose
 
 
-def with_pose(rng: Generator, creature: Creature, **words: str) -> Creature:
+def with_pose(rng: Generator, creature: Creature, words: dict[str, str]) -> Creature:
     """The same creature with those words of its pose changed and nothing else."""
-    new = sample_pose(rng, **words)
+    new = sample_pose(rng, fixed=words)
     pose = replace(creature.pose, **words)
     if "left_arm" in words:
         pose = replace(pose, left_angle=new.left_angle)
@@ -194,7 +198,7 @@ def creature_box(creature: Creature) -> tuple[float, float, float, float]:
     """
     a = creature.anatomy
     half_width, half_height = math.sqrt(a.body_aspect), 1.0 / math.sqrt(a.body_aspect)
-    side = max(half_width * 0.9 + a.arm_length + HAND_RADIUS, half_width + 0.62)
+    side = max(half_width * 0.9 + a.arm_length + HAND_RADIUS, half_width * 0.74 + TAIL_LENGTH + 0.1)
     tilt = math.radians(EAR_ANGLE_DEG)
     top = half_height * math.cos(tilt) + a.ear_length * math.cos(tilt * 0.6) + 0.12
     top = max(top, half_height + (0.34 if a.horn_count else 0.0), a.arm_length + HAND_RADIUS - SHOULDER_Y)

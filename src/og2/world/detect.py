@@ -44,6 +44,7 @@ UNIT_AREA: dict[str, float] = {
 }
 MAX_THINGS = 24
 _SPECK_SHARE = 14.0 / 64**2  # smaller things are dirt, not objects
+_WIDE_PX = 600  # from this area on, cracks between two tones are up to four pixels wide
 _MAX_COLOR_DISTANCE = 24.0
 _MIN_COLOR_MARGIN = 7.0
 _FAINT = 0.74  # a colour must come this far from the background's toward the one it is named for
@@ -123,9 +124,12 @@ def parts_of(view: View) -> list[BoolArray]:
     return components(fill_gaps(view.mask), smallest=smallest)
 
 
-def things_in(view: View, part: BoolArray) -> list[Detected]:
-    """What one connected part is: one thing, or several that touch and are each of known shape and colour."""
-    whole = describe(view, part)
+def things_in(view: View, part: BoolArray, whole: Detected | None = None) -> list[Detected]:
+    """What one connected part is: one thing, or several that touch and are each of known shape and colour.
+
+    whole: what `describe` says of it, if that was asked already.
+    """
+    whole = whole or describe(view, part)
     if whole.shape is not None and whole.color is not None:
         return [whole]
     smallest = _SPECK_SHARE * min(view.mask.shape) ** 2
@@ -180,7 +184,8 @@ def cover(view: View, part: BoolArray, tones: tuple[FloatArray, ...]) -> FloatAr
     shares = [_place_between(view, tone) for tone in tones]
     share = np.maximum(shares[0], shares[1]) if len(shares) > 1 else shares[0]
     if len(tones) > 1:  # inside, a mix of the two tones may look like the background between them
-        share = closed(np.where(erode(fill_gaps(part), 1.5), 1.0, share), 1)
+        reach = 2 if part.sum() >= _WIDE_PX else 1
+        share = closed(np.where(erode(fill_gaps(part), 1.5), 1.0, share), reach)
     return np.clip(share, 0.0, 1.0) * dilate(part, 1.5)
 
 
@@ -215,7 +220,9 @@ def _name_color(
         if spread > _MAX_SPREAD:
             return _as_lab(lab), Word(None, 0.0, f"several colours in one object (spread {spread:.1f} dE)")
     else:
-        lab = min(texture.tones, key=lambda tone: _ranked(tone)[0][0])
+        lab, trend = min(texture.tones, key=lambda tone: _ranked(tone)[0][0]), _trend_of_tones(view, core, texture)
+        if trend > _MAX_TREND:
+            return _as_lab(lab), Word(None, 0.0, f"its tones run from one colour to another ({trend:.1f} dE)")
     return _as_lab(lab), _color_word(lab, np.median(view.background[part], axis=0))
 
 
@@ -234,6 +241,13 @@ def _spread(view: View, part: BoolArray, core: BoolArray) -> float:
     inner = inner if inner.sum() >= 12 else core
     spread = float(np.quantile(distance(even[inner], np.median(view.lab[core], axis=0)), 0.9))
     return max(spread, _trend(view.lab, inner) * _MAX_SPREAD / _MAX_TREND)
+
+
+def _trend_of_tones(view: View, core: BoolArray, texture: Texture) -> float:
+    """How far the colours of a pattern run across it, once each pixel's own tone is taken off (dE)."""
+    first, second = texture.tones
+    nearer = distance(view.lab, first) <= distance(view.lab, second)
+    return _trend(view.lab - np.where(nearer[..., None], first, second), core)
 
 
 def _trend(lab: FloatArray, inner: BoolArray) -> float:

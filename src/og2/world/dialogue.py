@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from numpy.random import Generator
 
 from og2.world import palette
+from og2.world.edit_words import words_of
 from og2.world.edits import sample_edit
 from og2.world.language import (
+    EMPTY_PHRASES,
     NUMBER_WORDS,
     SHAPE_PLURALS,
     caption,
     finish,
     join,
-    noun_phrase,
+    phrase_of,
 )
-from og2.world.scenes import Object, Scene, pick, sample_scene
+from og2.world.questions import PLAIN_PLACES, creature_phrase, gizmo_phrase, more_questions, plate_phrase
+from og2.world.scenes import Object, Scene, pick, sample_scene, world_named
 
 IMAGE_ANSWER = "<|img|>"  # what a chat answer is when a picture is wanted
 QUESTION_KINDS = ("count", "color", "shape", "where", "yes_no", "bigger", "background", "caption")
@@ -56,34 +61,30 @@ def plain_caption(scene: Scene) -> str:
     Objects are named from top to bottom, then from left to right, in one fixed wording, so that an answer
     can be compared as text.
     """
-    if not scene.objects:
-        return f"an empty {scene.background} background"
+    behind = EMPTY_PHRASES[scene.backdrop_kind].format(scene.background)
     ordered = sorted(scene.objects, key=_reading_order)
-    parts = [f"{noun_phrase(o, size=True)} {PLAIN_PLACES[o.position]}" for o in ordered]
-    return f"{join(parts)} on a {scene.background} background"
+    parts = [f"{phrase_of(replace(words_of(o), position=None))} {PLAIN_PLACES[o.position]}" for o in ordered]
+    parts += [gizmo_phrase(g) for g in scene.gizmos] + [plate_phrase(p) for p in scene.plates]
+    parts += [creature_phrase(c) for c in scene.creatures]
+    if not parts:
+        return (
+            f"an empty {scene.background} background" if scene.backdrop is None else f"nothing but {behind}"
+        )
+    return f"{join(parts)} {'on' if scene.backdrop_kind == 'plain' else 'in front of'} {behind}"
 
 
-PLAIN_PLACES: dict[str, str] = {
-    "left": "on the left",
-    "right": "on the right",
-    "top": "at the top",
-    "bottom": "at the bottom",
-    "middle": "in the middle",
-    "top left": "at the top left",
-    "top right": "at the top right",
-    "bottom left": "at the bottom left",
-    "bottom right": "at the bottom right",
-}
-
-
-def questions(scene: Scene, rng: Generator) -> list[tuple[str, str]]:
+def questions(scene: Scene, rng: Generator, world: str = "plain") -> list[tuple[str, str]]:
     """One question of each kind that the scene allows, with its answer in one fixed wording."""
-    return [(question, answer) for _, question, answer in typed_questions(scene, rng)]
+    return [(question, answer) for _, question, answer in typed_questions(scene, rng, world)]
 
 
-def typed_questions(scene: Scene, rng: Generator) -> list[tuple[str, str, str]]:
-    """As `questions`, each with its kind in front: (kind, question, answer)."""
-    asked = [("count", *_ask_count(scene, rng)), ("yes_no", *_ask_presence(scene, rng))]
+def typed_questions(scene: Scene, rng: Generator, world: str = "plain") -> list[tuple[str, str, str]]:
+    """As `questions`, each with its kind in front: (kind, question, answer).
+
+    The full world asks more kinds, see `questions.MORE_KINDS`.   Raises: RequestError for an unknown world.
+    """
+    shapes = world_named(world).shapes
+    asked = [("count", *_ask_count(scene, rng, shapes)), ("yes_no", *_ask_presence(scene, rng, shapes))]
     unique = [o for o in scene.objects if sum(p.kind == o.kind for p in scene.objects) == 1]
     if unique:
         obj = unique[int(rng.integers(len(unique)))]
@@ -96,12 +97,15 @@ def typed_questions(scene: Scene, rng: Generator) -> list[tuple[str, str, str]]:
             asked.append(("shape", f"what shape is the {obj.color} object?", f"a {obj.shape}"))
     if len(unique) > 1:
         asked += _ask_bigger(unique, rng)
-    asked.append(("background", "what color is the background?", scene.background))
+    if scene.backdrop is None:
+        asked.append(("background", "what color is the background?", scene.background))
+    if world != "plain":
+        asked += more_questions(scene, rng)
     asked.append(("caption", pick(rng, CAPTION_QUESTIONS), plain_caption(scene)))
     return [(kind, finish_question(question, rng), answer) for kind, question, answer in asked]
 
 
-def chat_turn(rng: Generator, split: str = "train") -> tuple[str, Scene | None, str]:
+def chat_turn(rng: Generator, split: str = "train", world: str = "plain") -> tuple[str, Scene | None, str]:
     """One turn of talk: (what the user says, the scene whose picture comes with it or None, the answer).
 
     About 45 % ask for a drawing and 15 % for an edit of the given picture (the answer is the picture mark),
@@ -109,14 +113,14 @@ def chat_turn(rng: Generator, split: str = "train") -> tuple[str, Scene | None, 
     """
     draw = rng.random()
     if draw < 0.45:
-        scene = sample_scene(rng, split=split)
+        scene = sample_scene(rng, split=split, world=world)
         return finish_question(pick(rng, _DRAW).format(_bare(caption(scene, rng))), rng), None, IMAGE_ANSWER
     if draw < 0.60:
-        edit = sample_edit(rng, split=split)
+        edit = sample_edit(rng, split=split, world=world)
         return edit.instruction, edit.source, IMAGE_ANSWER
     if draw < 0.95:
-        scene = sample_scene(rng, split=split)
-        asked = questions(scene, rng)
+        scene = sample_scene(rng, split=split, world=world)
+        asked = questions(scene, rng, world)
         question, answer = asked[int(rng.integers(len(asked)))]
         return question, scene, answer
     said, answer = _SMALL_TALK[int(rng.integers(len(_SMALL_TALK)))]
@@ -128,22 +132,22 @@ def finish_question(text: str, rng: Generator) -> str:
     return finish(text, rng).replace("?.", "?")
 
 
-def _ask_count(scene: Scene, rng: Generator) -> tuple[str, str]:
+def _ask_count(scene: Scene, rng: Generator, shapes: tuple[str, ...]) -> tuple[str, str]:
     draw = rng.random()
     if draw < 0.5 or not scene.objects:
         return pick(rng, ("how many objects are there?", "how many shapes are there?")), NUMBER_WORDS[
             len(scene.objects)
         ]
     if draw < 0.75:
-        shape = _present_or_any(rng, tuple(o.shape for o in scene.objects), palette.SHAPES)
+        shape = _present_or_any(rng, tuple(o.shape for o in scene.objects), shapes)
         answer = NUMBER_WORDS[sum(o.shape == shape for o in scene.objects)]
         return f"how many {SHAPE_PLURALS[shape]} are there?", answer
     color = _present_or_any(rng, tuple(o.color for o in scene.objects), tuple(palette.COLORS))
     return f"how many {color} objects are there?", NUMBER_WORDS[sum(o.color == color for o in scene.objects)]
 
 
-def _ask_presence(scene: Scene, rng: Generator) -> tuple[str, str]:
-    colors, shapes = tuple(palette.COLORS), palette.SHAPES
+def _ask_presence(scene: Scene, rng: Generator, shapes: tuple[str, ...]) -> tuple[str, str]:
+    colors = tuple(palette.COLORS)
     if scene.objects and rng.random() < 0.5:
         obj = scene.objects[int(rng.integers(len(scene.objects)))]
         kind = obj.kind

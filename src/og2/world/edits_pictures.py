@@ -78,8 +78,8 @@ def make_motion(rng: Generator, split: str, world: World) -> Edit | None:
     options = {"mouth": palette.MOUTHS, "facing": palette.DIRECTIONS, "gaze": palette.DIRECTIONS}
     now = getattr(creature.pose, word)
     value = pick(rng, tuple(v for v in options.get(word, tuple(palette.ARM_ANGLES_DEG)) if v != now))
-    new = with_pose(rng, creature, **{word: value})
-    rule = EditRequirements("motion", creature=CreatureRequirement(**{word: value}))
+    new = with_pose(rng, creature, {word: value})
+    rule = EditRequirements("motion", creature=replace(CreatureRequirement(), **{word: value}))
     text = pose_order(rng, word, value)
     return Edit("motion", source, replace(source, creatures=(new,)), say(text, rng), rule)
 

@@ -232,7 +232,7 @@ def _creature_rule(role: _Role) -> CreatureRequirement:
 def _new_pose(rng: Generator, role: _Role) -> Pose:
     word, value = role.state or ("mouth", "open")
     fixed = {"left_arm": value, "right_arm": value} if word == "arms" else {word: value}
-    return sample_pose(rng, like=_shown_creature(role).pose, **fixed)
+    return sample_pose(rng, like=_shown_creature(role).pose, fixed=fixed)
 
 
 def _has_state(pose: Pose, state: tuple[str, str]) -> bool:

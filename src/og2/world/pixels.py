@@ -49,13 +49,13 @@ def read_pixels(image: Any) -> FloatArray:
     return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
 
 
-def working_pixels(image: Any) -> tuple[FloatArray, float]:
-    """The picture as sRGB (H, W, 3) at working resolution, and given pixels per working pixel.
+def working_pixels(image: Any, side: int = WORK_SIDE_PX) -> tuple[FloatArray, float]:
+    """The picture as sRGB (H, W, 3) of at most that shorter side, and given pixels per working pixel.
 
     Raises: ImageError when it cannot be read.
     """
     pixels = read_pixels(image)
-    scale = max(1.0, min(pixels.shape[:2]) / WORK_SIDE_PX)
+    scale = max(1.0, min(pixels.shape[:2]) / side)
     return (_reduce(pixels, scale) if scale > 1.0 else pixels), scale
 
 

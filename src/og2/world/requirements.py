@@ -193,8 +193,8 @@ class Defect:
     """One thing that is wrong with a picture, as data; the sentence for it is in `critique`.
 
     kind: "missing", "extra", "color", "shape", "size", "fill", "position", "count", "relation",
-    "background", "text", "pose". subject: the words it is about, as required (extra: as seen). wanted,
-    seen: the word or number that was asked for and the one in the picture.
+    "background", "text". subject: what it is about, as it is seen (missing, relation: as required; count: in
+    the plural). wanted, seen: the word or number that was asked for and the one in the picture.
     """
 
     kind: str

@@ -18,6 +18,7 @@ from og2.world.backdrop_words import name_backdrop, same_name
 from og2.world.detect import Detected, Reading, detect, read
 from og2.world.measures import relation_amount
 from og2.world.requirements import SIZE_RELATIONS, ObjectRequirement, Requirements
+from og2.world.score_context import score_context
 from og2.world.score_edit import EditVerdict, score_edit
 
 __all__ = ["Detected", "EditVerdict", "Verdict", "detect", "read", "score_edit", "score_t2i"]
@@ -31,7 +32,8 @@ Slot = Detected | None
 
 @dataclass(frozen=True)
 class Verdict:
-    """passed: every requirement met and nothing else in the picture. atoms: each requirement by itself.
+    """passed: every requirement met and nothing else in the picture. atoms: each requirement by itself, their
+    number ("count"), and that every thing is of a known shape, colour and fill ("legal").
 
     unknown: the pixels do not decide (then not passed). reason: the first thing that is wrong, or "".
     undecided: names of the atoms that are not met because a word could not be read. confidence: of the least
@@ -53,12 +55,18 @@ class Verdict:
 
 def score_t2i(image: Any, requirements: Requirements) -> Verdict:
     """Whether the picture shows exactly what is required."""
+    if requirements.creatures or requirements.gizmos or requirements.plates:
+        found = score_context((), image, requirements)
+        return Verdict(found.passed, found.atoms, found.reason, found.unknown, found.undecided)
     seen = read(image)
     if seen.reason:
         return Verdict(False, {}, f"unknown: {seen.reason}", unknown=True)
     found, wanted = list(seen.objects), requirements.objects
     chosen = _pair(found, requirements)
-    atoms, undecided = {"count": len(found) == len(wanted)}, set[str]()
+    atoms, undecided = {"count": len(found) == len(wanted), "legal": True}, set[str]()
+    if any(None in (thing.shape, thing.color, thing.fill) for thing in found):
+        atoms["legal"] = False
+        undecided.add("legal")
     for name, (met, clear) in _atoms(chosen, requirements).items():
         atoms[name] = met
         if not met and not clear:

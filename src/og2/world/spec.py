@@ -7,6 +7,16 @@ and the held-out split), `requirements` (checkable statements), `language` (capt
 
 from __future__ import annotations
 
+from og2.world.clips import Clip, Track, sample_clip
+from og2.world.critique import (
+    Reflection,
+    find_defects,
+    format_reflection,
+    parse_reflection,
+    reflect,
+    seen_in,
+    spoil,
+)
 from og2.world.dialogue import (
     CAPTION_QUESTIONS,
     IMAGE_ANSWER,
@@ -18,6 +28,7 @@ from og2.world.dialogue import (
 )
 from og2.world.edit_words import Edit, Turn
 from og2.world.edits import ALL_EDIT_KINDS, EDIT_KINDS, edit_kinds, sample_edit
+from og2.world.incontext import INCONTEXT_TASKS, InContext, sample_incontext
 from og2.world.language import Caption, caption, describe, requirements
 from og2.world.palette import ALL_SHAPES, BACKGROUNDS, COLORS, FILLS, POSITIONS, RELATIONS, SHAPES, SIZES
 from og2.world.prompts import PROMPT_TASKS, Prompt, sample_prompt
@@ -34,6 +45,7 @@ __all__ = [
     "EDIT_KINDS",
     "FILLS",
     "IMAGE_ANSWER",
+    "INCONTEXT_TASKS",
     "POSITIONS",
     "PROMPT_TASKS",
     "QUESTION_KINDS",
@@ -43,24 +55,36 @@ __all__ = [
     "SPLITS",
     "WORLDS",
     "Caption",
+    "Clip",
     "Edit",
     "EditRequirements",
+    "InContext",
     "Object",
     "ObjectRequirement",
     "Prompt",
+    "Reflection",
     "Requirements",
     "Scene",
+    "Track",
     "Turn",
     "caption",
     "chat_turn",
     "describe",
     "edit_kinds",
+    "find_defects",
+    "format_reflection",
+    "parse_reflection",
     "plain_caption",
     "questions",
+    "reflect",
     "requirements",
+    "sample_clip",
     "sample_edit",
+    "sample_incontext",
     "sample_prompt",
     "sample_scene",
+    "seen_in",
     "split_of",
+    "spoil",
     "typed_questions",
 ]

@@ -16,6 +16,7 @@ from og2.world.creatures import (
     MOUTH_Y,
     SHOULDER_Y,
     SPOT_SLOTS,
+    TAIL_LENGTH,
     Creature,
 )
 from og2.world.fills import Fill
@@ -35,7 +36,7 @@ _TONGUE: Lab = (52.0, 58.0, 28.0)
 _LIMB_STEP = -7.0  # limbs are a little darker than the body
 _TREE_STEP = -7.0  # trees are darker than the ground
 _BODY_SHADING = 0.16
-_TAIL_LENGTH, _TAIL_THICKNESS = 0.95, 0.085
+_TAIL_THICKNESS = 0.085
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def _tail(creature: Creature, a: float, b: float) -> Stroke:
     """An arc of one length that starts at the side, outward and a little down, and bends upward."""
     side = -1.0 if creature.pose.facing == "right" else 1.0
     angle = 0.5 + 3.9 * creature.anatomy.tail_curl
-    radius = _TAIL_LENGTH / angle
+    radius = TAIL_LENGTH / angle
     along, up = (side * 0.94, 0.34), (side * 0.34, -0.94)
     start = (side * 0.74 * a, 0.52 * b)
     center = (start[0] + radius * up[0], start[1] + radius * up[1])

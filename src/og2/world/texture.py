@@ -17,12 +17,13 @@ from og2.world.pixels import BoolArray, FloatArray, distance
 MIN_TONES_APART = 13.0  # dE between two tones; less is shading
 _MAX_HUE_STEP = 40.0  # dE in a and b between two tones of one hue
 _MIN_SHARE = 0.10  # of the rarer tone
-_MAX_WITHIN = 9.0  # mean dE of the pixels from their tone
+_MAX_WITHIN = 3.4  # mean dE of the pixels from their tone,
+_MAX_WITHIN_SHARE = 0.2  # or this share of the tones' distance; a gradient has a quarter
 _SIDE = 96  # of the spectrum
 _SECOND_DIRECTION = (0.28, 0.50)  # power of the direction at right angles: below = stripes, above = lattice
 _DOTS_SHARE = (0.37, 0.40)  # of the rarer tone: below = dots, above = checks
-_MIN_PEAK = 0.07  # of the pattern's power at the strongest frequency
-_CYCLES = (1.5, 8.0)  # cycles across the thing's larger side
+_MIN_PEAK = 0.045  # of the pattern's power at the strongest frequency
+_CYCLES = (2.3, 7.5)  # cycles across the thing's larger side
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def name_texture(lab: FloatArray, core: BoolArray) -> Texture:
     hue_step = math.hypot(first[1] - second[1], first[2] - second[2])
     share = float(is_second.mean())
     is_pattern = apart >= MIN_TONES_APART and share >= _MIN_SHARE and hue_step <= _MAX_HUE_STEP
-    if not is_pattern or within > max(_MAX_WITHIN, 0.3 * apart):
+    if not is_pattern or within > max(_MAX_WITHIN, _MAX_WITHIN_SHARE * apart):
         return Texture("flat", (middle,), 0.7, "")  # whether it is one colour is for the colour's spread to say
     return _by_spectrum(lab, core, (first, second), share)
 

@@ -18,6 +18,7 @@ _MIN_APART = 22.0  # dE between the colours of two things that touch
 _MAX_COLORS = 4
 _MIN_PIECE = 0.08  # of the part's area
 _MAX_DEPTH = 24
+_MAX_CONTACT = 0.14  # of a piece's outline
 
 
 def pieces_of(view: View, part: BoolArray) -> Iterator[list[BoolArray]]:
@@ -25,8 +26,15 @@ def pieces_of(view: View, part: BoolArray) -> Iterator[list[BoolArray]]:
     around, where = window(view, part)
     small = part[where]
     for pieces in (_by_color(around.lab, small), _by_necks(small)):
-        if len(pieces) > 1:
+        if len(pieces) > 1 and all(_touches_little(piece, small) for piece in pieces):
             yield [_in_whole(view.mask, where, piece) for piece in pieces]
+
+
+def _touches_little(piece: BoolArray, part: BoolArray) -> bool:
+    """Whether a piece shares little of its outline with the rest of the part: more would be an overlap."""
+    rim = piece & ~erode(piece, 1.0)
+    shared = rim & dilate(part & ~piece, 1.0)
+    return float(shared.sum()) <= _MAX_CONTACT * float(rim.sum())
 
 
 def _in_whole(like: BoolArray, where: tuple[slice, slice], piece: BoolArray) -> BoolArray:

@@ -1,0 +1,158 @@
+"""The commands `og2 eval mini` and `og2 world certify`: their options, and what they print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from og2.errors import ConfigError, Og2Error
+from og2.evals.certify import DEFAULT_N, SIZES, Plan, certify
+from og2.evals.intervals import Share, paired_difference
+from og2.evals.mini import TASKS, Options, evaluate
+from og2.evals.page import write_page
+from og2.evals.report import Report, format_report
+from og2.evals.seeds import seed_of
+from og2.world.scenes import WORLDS
+
+
+def eval_mini(arguments: Sequence[str] | None = None) -> int:
+    """Evaluates a model, prints a table or, with --json, one JSON object. Returns 0."""
+    given = _eval_parser().parse_args(arguments)
+    for path in (given.html, given.save):
+        if path is not None and path.exists():
+            raise ConfigError(f"{path} is there already; choose another name")
+    from og2 import OmniGen2Pipeline
+
+    pipe = OmniGen2Pipeline.from_pretrained(given.model)
+    pipe.set_progress_bar_config(disable=True)
+    report = evaluate(pipe, _options(given), given.out)
+    data = report.to_dict()
+    if given.against is not None:
+        data["against"] = _against(data, given.against)
+    if given.html is not None:
+        write_page(report, given.html)
+    text = json.dumps(data, indent=1)
+    if given.save is not None:
+        given.save.write_text(text + "\n", encoding="utf-8")
+    sys.stdout.write((text if given.json else _table(report, data)) + "\n")
+    return 0
+
+
+def world_certify(arguments: Sequence[str] | None = None) -> int:
+    """Measures the scorer, prints its certificate as a table or as JSON. Returns 0."""
+    parser = argparse.ArgumentParser(prog="og2 world certify", description="Measure the scorer itself.")
+    add = parser.add_argument
+    add("--n", type=int, default=DEFAULT_N, help="right pictures per task, and wrong ones of each kind")
+    add("--seed", type=int, default=1, help="of the pictures; thresholds were set on seed 0")
+    add("--tasks", nargs="+", default=None, help="only these tasks")
+    add("--conditions", nargs="+", default=None, help="only these conditions (clean, blur, noise, ...)")
+    add("--size", type=int, default=None, help=f"side of the pictures in px; default {SIZES}")
+    add("--vae", default=None, help="model whose VAE makes the round trip; default mini, 'none' leaves it out")
+    add("--state", type=Path, default=None, help="file that keeps what is done; a stopped run goes on from it")
+    add("--out", type=Path, default=None, help="write the certificate to this file")
+    add("--json", action="store_true", help="print {task: {accept_correct, accept_near_miss, n}}")
+    given = parser.parse_args(arguments)
+    plan = Plan(
+        given.n,
+        given.seed,
+        given.size,
+        tuple(given.tasks) if given.tasks else None,
+        tuple(given.conditions) if given.conditions else None,
+        None if given.vae == "none" else _vae(given.vae),
+        None if given.json else _show_progress,
+    )
+    certificate = certify(plan, given.state)
+    if given.out is not None:
+        given.out.write_text(json.dumps(certificate.to_dict(), indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(certificate.summary(), indent=1) if given.json else certificate.format()
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+def _eval_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="og2 eval mini", description="Score a model in the mini-world.")
+    add = parser.add_argument
+    add("--model", default=None, help="folder or hub id; default the mini model in the package")
+    add("--seeds", default="public", help="public, sealed, fresh:N or a number: which items")
+    add("--seed", type=int, default=None, help="the same as --seeds NUMBER")
+    add("--limit", type=int, default=None, help="at most so many items of each family")
+    add("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    add("--families", nargs="+", default=None, help="only these families of items (one task)")
+    add("--world", choices=tuple(WORLDS), default="full", help="plain is what the mini model learned")
+    add("--size", type=int, default=None, help="side of the pictures in px; default the model's native size")
+    add("--steps", type=int, default=None, help="steps per picture; default the model's preset")
+    add("--pack", choices=("picture", "batch"), default="picture", help="batch is faster for wide networks")
+    add("--chunk", type=int, default=20, help="pictures per call")
+    add("--out", type=Path, default=None, help="folder for pictures and answers; a stopped run goes on there")
+    add("--score-only", action="store_true", help="score what is in --out, draw nothing")
+    add("--no-controls", action="store_true", help="leave the controls out")
+    add("--html", type=Path, default=None, help="write a page with the pictures, the worst first")
+    add("--save", type=Path, default=None, help="write the JSON to this file too")
+    add("--against", type=Path, default=None, help="JSON of another run: print the paired differences")
+    add("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _options(given: argparse.Namespace) -> Options:
+    seed, name = seed_of(given.seeds if given.seed is None else str(given.seed))
+    if given.score_only and given.out is None:
+        raise ConfigError("--score-only needs --out, the folder with the pictures")
+    calls: dict[str, Any] = {"pack": given.pack}
+    calls |= {"num_inference_steps": given.steps} if given.steps else {}
+    return Options(
+        limit=given.limit or None,
+        seed=seed,
+        seeds=name,
+        world=given.world,
+        size=given.size,
+        chunk=given.chunk,
+        tasks=tuple(given.tasks),
+        families=tuple(given.families) if given.families else None,
+        controls=not given.no_controls,
+        generate=not given.score_only,
+        calls=calls,
+        on_item=None if given.json else _show_progress,
+    )
+
+
+def _against(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Per task the mean of this run's scores less the other's, over items of one key and text."""
+    try:
+        other = json.loads(path.read_text(encoding="utf-8"))
+        old = {(item["key"], item["text"]): float(item["score"]) for item in other["items"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"--against {path} holds no report: {error}") from error
+    new = {(item["key"], item["text"]): float(item["score"]) for item in data["items"]}
+    done = {}
+    for task in dict.fromkeys(key.split("/")[0] for key, _ in new):
+        mine, theirs = (
+            {f"{key} {text}": score for (key, text), score in items.items() if key.startswith(f"{task}/")}
+            for items in (new, old)
+        )
+        done[task] = paired_difference(mine, theirs).to_dict()
+    return done
+
+
+def _table(report: Report, data: dict[str, Any]) -> str:
+    text = format_report(report)
+    for task, share in data.get("against", {}).items():
+        text += f"\n{task}: {Share(**share)} more than the other run, over the items of both"
+    return text
+
+
+def _vae(model: str | None) -> Any:
+    from og2 import OmniGen2Pipeline
+
+    try:
+        return OmniGen2Pipeline.from_pretrained(model).vae
+    except Og2Error as error:
+        raise ConfigError(f"the VAE for the round trip cannot be loaded: {error}; --vae none leaves it out") from error
+
+
+def _show_progress(task: str, done: int, total: int) -> None:
+    sys.stderr.write(f"\r{task}: {done}/{total} " + ("\n" if done == total else ""))
+    sys.stderr.flush()

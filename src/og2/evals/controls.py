@@ -1,0 +1,66 @@
+"""Pictures whose scores are known beforehand, run through the same scoring as the model's.
+
+Ground truth must score near the top and, through the model's own VAE, is what no model with that VAE can
+beat; copies of what went in, blank pictures, noise and the right picture of another item must score low.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from og2.evals.outcomes import Item
+
+Picture = NDArray[np.uint8]
+CONTROLS: dict[str, tuple[str, ...]] = {
+    "t2i": ("ground truth", "VAE round trip", "shuffled", "blank", "noise"),
+    "edit": ("ground truth", "VAE round trip", "copy source", "shuffled", "blank", "noise"),
+    "incontext": ("ground truth", "VAE round trip", "copy reference", "shuffled", "blank", "noise"),
+}
+
+
+def control_pictures(
+    name: str, items: Sequence[Item], inputs: Sequence[Sequence[Picture]], truths: Sequence[Picture], vae: Any
+) -> list[Picture]:
+    """What the control of that name hands in, one picture an item."""
+    if name == "ground truth":
+        return list(truths)
+    if name == "VAE round trip":
+        return through_vae(vae, truths)
+    if name == "shuffled":
+        return shuffled(items, truths)
+    if name in ("copy source", "copy reference"):
+        return [pictures[0] for pictures in inputs]
+    if name == "blank":
+        return [np.full_like(picture, 200) for picture in truths]
+    return [
+        np.random.default_rng([item.seed, 99]).integers(0, 256, picture.shape, dtype=np.uint8)
+        for item, picture in zip(items, truths, strict=True)
+    ]
+
+
+def shuffled(items: Sequence[Item], truths: Sequence[Picture]) -> list[Picture]:
+    """For each item the right picture of the next item that asks for something else (itself if none does)."""
+    done = []
+    for i, item in enumerate(items):
+        order = [(i + step) % len(items) for step in range(1, len(items))]
+        other = next((j for j in order if items[j].rule != item.rule), i)
+        done.append(truths[other])
+    return done
+
+
+@torch.no_grad()
+def through_vae(vae: Any, pictures: Sequence[Picture]) -> list[Picture]:
+    """Pictures encoded to the posterior's mean and decoded again: what no model with this VAE can beat."""
+    weights = next(vae.parameters())
+    done = []
+    for picture in pictures:
+        pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].to(weights.device, weights.dtype)
+        decoded = vae.decode(vae.encode(pixels / 127.5 - 1).latent_dist.mode(), return_dict=False)[0]
+        shown = ((decoded[0].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        done.append(shown.permute(1, 2, 0).cpu().numpy())
+    return done

@@ -1,0 +1,112 @@
+"""Plates seen in a picture: boards with capital letters of the world's 5 x 7 alphabet, read cell by cell.
+
+Part of the scorer. A plate's letters are of the board's height, so size and number of letters follow from its
+box; each cell then tells how much ink it holds, and each letter is the one whose cells fit best, by a margin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from og2.world.background import View
+from og2.world.glyphs import (
+    GLYPH_HEIGHT,
+    GLYPH_WIDTH,
+    LETTER_PITCH,
+    LETTERS,
+    MAX_LETTERS,
+    MIN_LETTERS,
+    glyph_table,
+)
+from og2.world.pixels import BoolArray, FloatArray, distance
+from og2.world.words import Word
+
+_MARGIN = 2.0  # cells between the letters and the rim
+_MIN_FILLED = 0.86  # of the box that the board covers
+_MIN_INK = 30.0  # dE between ink and board
+_MAX_OFF = 0.30  # mean difference of a letter's cells from the alphabet's
+_MIN_LEAD = 0.035  # of the best letter over the next
+_MAX_LENGTH_ERROR = 0.34  # letters
+
+
+@dataclass(frozen=True)
+class SeenPlate:
+    """A plate: its text or None with the reason, box in pixels of the given picture, mask and colour."""
+
+    text: Word
+    box: tuple[float, float, float, float]
+    mask: BoolArray
+    center: tuple[float, float]
+    lab: tuple[float, float, float]
+
+
+def read_plate(view: View, part: BoolArray, box: tuple[float, float, float, float]) -> SeenPlate | None:
+    """The plate that a connected part is, or None when it is none.   Units: box in working pixels."""
+    left, top, right, bottom = box
+    width, height = right - left, bottom - top
+    if width < 1.15 * height or part.sum() < _MIN_FILLED * width * height:
+        return None
+    cell = height / (GLYPH_HEIGHT + 2 * _MARGIN)
+    length = (width / cell - 2 * _MARGIN + 1.0) / LETTER_PITCH
+    number = round(length)
+    if not MIN_LETTERS <= number <= MAX_LETTERS or abs(length - number) > _MAX_LENGTH_ERROR:
+        return None
+    board, ink = _two_inks(view.lab[part])
+    if float(distance(board, ink)) < _MIN_INK:
+        return None
+    share = _ink_share(view.lab, board, ink)
+    word = _letters(share, (left, top, width, height), number)
+    scaled = (left * view.scale, top * view.scale, right * view.scale, bottom * view.scale)
+    rows, columns = part.shape
+    center = ((left + right) / 2 / columns, (top + bottom) / 2 / rows)
+    return SeenPlate(word, scaled, part, center, (float(board[0]), float(board[1]), float(board[2])))
+
+
+def _two_inks(values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The colour of the board and that of the letters."""
+    board = np.median(values, axis=0)
+    away = distance(values, board)
+    return board, np.median(values[away >= np.quantile(away, 0.93)], axis=0)
+
+
+def _ink_share(lab: FloatArray, board: FloatArray, ink: FloatArray) -> FloatArray:
+    toward = ink - board
+    return np.clip((lab - board) @ toward / float(toward @ toward), 0.0, 1.0)
+
+
+def _letters(share: FloatArray, box: tuple[float, float, float, float], number: int) -> Word:
+    left, top, width, height = box
+    wide, high = number * LETTER_PITCH - 1 + 2 * _MARGIN, GLYPH_HEIGHT + 2 * _MARGIN
+    table = glyph_table().reshape(len(LETTERS), -1)
+    text, lead = "", 1.0
+    for i in range(number):
+        columns = left + (_MARGIN + i * LETTER_PITCH + np.arange(GLYPH_WIDTH)) * width / wide
+        rows = top + (_MARGIN + np.arange(GLYPH_HEIGHT)) * height / high
+        cells = _cell_means(share, rows, columns, height / high, width / wide).ravel()
+        spread = max(float(np.quantile(cells, 0.9)), 0.4)
+        off = np.abs(np.clip(cells / spread, 0.0, 1.0) - table).mean(axis=1)
+        order = np.argsort(off)
+        if off[order[0]] > _MAX_OFF or off[order[1]] - off[order[0]] < _MIN_LEAD:
+            pair = f"{LETTERS[order[0]]} or {LETTERS[order[1]]}"
+            return Word(None, 0.0, f"letter {i + 1} is not readable ({pair})")
+        text += LETTERS[order[0]]
+        lead = min(lead, float(off[order[1]] - off[order[0]]))
+    return Word(text, min(1.0, lead / (4 * _MIN_LEAD)))
+
+
+def _cell_means(
+    share: FloatArray, rows: FloatArray, columns: FloatArray, high: float, wide: float
+) -> FloatArray:
+    """Mean ink of each cell, (7, 5), sampled at 4 x 4 points inside it."""
+    inside = (np.arange(4) + 0.5) / 4 * 0.7 + 0.15
+    ys = (rows[:, None] + inside * high).ravel() - 0.5
+    xs = (columns[:, None] + inside * wide).ravel() - 0.5
+    ys, xs = np.clip(ys, 0, share.shape[0] - 1.001), np.clip(xs, 0, share.shape[1] - 1.001)
+    y, x = ys.astype(int), xs.astype(int)
+    fy, fx = (ys - y)[:, None], (xs - x)[None, :]
+    upper = share[y][:, x] * (1 - fx) + share[y][:, x + 1] * fx
+    lower = share[y + 1][:, x] * (1 - fx) + share[y + 1][:, x + 1] * fx
+    values = upper * (1 - fy) + lower * fy
+    return values.reshape(GLYPH_HEIGHT, 4, GLYPH_WIDTH, 4).mean(axis=(1, 3))

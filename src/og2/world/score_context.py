@@ -1,0 +1,276 @@
+"""Verdicts on pictures with creatures, gizmos and plates, alone or with references whose subjects must appear.
+
+Pixels, references and requirements in; no scene and no renderer. PF (does the picture follow the words?) is
+the share of predicates met, SC (are they the same subjects?) the mean identity of the referenced subjects and
+of the referenced landscape, both from 0 to 10, overall the root of their product, as in OmniContext
+(arXiv 2506.18871, section 5).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from og2.world.backdrop_words import name_backdrop, same_name
+from og2.world.creature_reading import SeenCreature
+from og2.world.detect import Detected
+from og2.world.gizmo_reading import SeenGizmo
+from og2.world.identity import assign, creature_distance, gizmo_distance, identity_score, is_blend
+from og2.world.measures import kept, rate, relation_amount
+from og2.world.palette import COLUMNS
+from og2.world.pixels import dilate
+from og2.world.requirements import CreatureRequirement, GizmoRequirement, Reference, Requirements
+from og2.world.subjects import Sight, look
+
+_MARGIN_OF_RELATION = 0.5
+_SAME = 5.0
+_POSE = ("left_arm", "right_arm", "mouth", "facing", "gaze")
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class ContextVerdict:
+    """pf, sc, overall: in [0, 10]; sc is 10 where nothing is referenced. atoms: each predicate by itself.
+
+    passed: every predicate met and every subject recognised. is_swapped: the right subjects in each other's
+    roles. is_blend: a subject that is nearer to a mixture of two references than to one.
+    """
+
+    pf: float
+    sc: float
+    passed: bool
+    reason: str
+    unknown: bool = False
+    atoms: dict[str, bool] = field(default_factory=dict)
+    undecided: tuple[str, ...] = ()
+    identities: tuple[float, ...] = ()
+    is_swapped: bool = False
+    is_blend: bool = False
+
+    @property
+    def overall(self) -> float:
+        """Root of PF times SC."""
+        return math.sqrt(self.pf * self.sc)
+
+
+@dataclass(frozen=True)
+class _Cast:
+    """Who stands for each required subject (index into what is seen, or -1), and how well it is recognised."""
+
+    creatures: list[int]
+    gizmos: list[int]
+    identities: list[float]
+
+
+def score_context(references: Sequence[Any], image: Any, requirements: Requirements) -> ContextVerdict:
+    """Whether the picture shows what is asked for, with the subjects of the references."""
+    seen = look(image)
+    if seen.view is None or seen.reason:
+        return ContextVerdict(0.0, 0.0, False, f"unknown: {seen.reason}", unknown=True)
+    shown = [look(reference) for reference in references]
+    models, missing = _models(requirements, shown)
+    if missing:
+        return ContextVerdict(math.nan, math.nan, False, f"unknown: {missing}", unknown=True)
+    cast = _cast(seen, requirements, models)
+    atoms, undecided = _predicates(seen, requirements, cast)
+    scores = [*cast.identities]
+    if requirements.scene_of is not None:
+        scores.append(_scene_score(shown[requirements.scene_of], seen))
+    pf = 10.0 * sum(atoms.values()) / len(atoms)
+    sc = float(np.mean(scores)) if scores else 10.0
+    wrong = [name for name, met in atoms.items() if not met]
+    strangers = sum(score < _SAME for score in scores)
+    reasons = [f"wrong {', '.join(wrong)}"] if wrong else []
+    reasons += [f"{strangers} of {len(scores)} references not recognised"] if strangers else []
+    references_seen = [m for m in models if isinstance(m, SeenCreature)]
+    blend = any(is_blend(c, references_seen) for c in seen.creatures) if len(references_seen) > 1 else False
+    return ContextVerdict(
+        pf,
+        sc,
+        not reasons,
+        "; ".join(reasons),
+        bool(undecided),
+        atoms,
+        tuple(undecided),
+        tuple(scores),
+        _is_swapped(seen, requirements, cast),
+        blend,
+    )
+
+
+def _models(
+    requirements: Requirements, shown: Sequence[Sight]
+) -> tuple[list[SeenCreature | SeenGizmo | None], str]:
+    """For each required creature, then gizmo, what its reference shows; and which reference is unclear."""
+    models: list[SeenCreature | SeenGizmo | None] = []
+    wanted: tuple[CreatureRequirement | GizmoRequirement, ...] = (*requirements.creatures, *requirements.gizmos)
+    for one in wanted:
+        if one.reference is None:
+            models.append(None)
+            continue
+        sight = shown[one.reference.picture]
+        options = sight.creatures if isinstance(one, CreatureRequirement) else sight.gizmos
+        found = _referred(options, one.reference)
+        if found is None:
+            return [], f"reference {one.reference.picture + 1} shows no subject to compare with"
+        models.append(found)
+    return models, ""
+
+
+def _referred(
+    options: Sequence[SeenCreature] | Sequence[SeenGizmo], reference: Reference
+) -> SeenCreature | SeenGizmo | None:
+    if reference.position is None or len(options) < 2:
+        return options[0] if len(options) == 1 else None
+    ordered = sorted(options, key=lambda o: o.center[0])
+    return ordered[0] if reference.position == "left" else ordered[-1]
+
+
+def _cast(
+    seen: Sight, requirements: Requirements, models: Sequence[SeenCreature | SeenGizmo | None]
+) -> _Cast:
+    """Roles by identity where there are references, else by the words that are met."""
+    split = len(requirements.creatures)
+    creatures, first = _assigned(seen.creatures[:6], requirements.creatures, models[:split])
+    gizmos, second = _assigned(seen.gizmos[:6], requirements.gizmos, models[split:])
+    return _Cast(creatures, gizmos, first + second)
+
+
+def _assigned(
+    found: Sequence[Any], wanted: Sequence[Any], models: Sequence[SeenCreature | SeenGizmo | None]
+) -> tuple[list[int], list[float]]:
+    if not wanted:
+        return [], []
+    cost = np.zeros((len(wanted), len(found)))
+    scores = np.zeros((len(wanted), len(found)))
+    for i, (one, model) in enumerate(zip(wanted, models, strict=True)):
+        for j, thing in enumerate(found):
+            if isinstance(model, SeenCreature):
+                d = min(creature_distance(model, thing), 1e3)
+                scores[i, j], cost[i, j] = identity_score(d, is_creature=True), d
+            elif isinstance(model, SeenGizmo):
+                d = gizmo_distance(model, thing)
+                scores[i, j], cost[i, j] = identity_score(d, is_creature=False), d
+            else:
+                cost[i, j] = -sum(ok is True for _, ok in _words(one, thing))
+    order = assign(cost)
+    known = [i for i, model in enumerate(models) if model is not None]
+    return order, [float(scores[i, order[i]]) if order[i] >= 0 else 0.0 for i in known]
+
+
+def _words(wanted: Any, thing: Any) -> list[tuple[str, bool | None]]:
+    """Every word said about a creature or gizmo, and whether it holds; None where it cannot be read."""
+    answers: list[tuple[str, bool | None]] = []
+    if wanted.position is not None:
+        answers.append(("position", _at(thing.center, wanted.position)))
+    if isinstance(wanted, CreatureRequirement):
+        for word in _POSE:
+            value = getattr(wanted, word)
+            if value is not None:
+                read = thing.words[word].value
+                answers.append((word, None if read is None else read == value))
+        answers += [
+            (word, getattr(thing, word) == getattr(wanted, word))
+            for word in ("horns", "spots")
+            if getattr(wanted, word) is not None
+        ]
+    elif wanted.color is not None:
+        answers.append(("color", None if thing.color is None else thing.color == wanted.color))
+    return answers
+
+
+def _at(center: tuple[float, float], position: str) -> bool:
+    """Whether a middle lies in the named column; what rows say is left to relations."""
+    names = tuple(COLUMNS)
+    edges = [(COLUMNS[a][1] + COLUMNS[b][0]) / 2 for a, b in zip(names, names[1:], strict=False)]
+    column = names[sum(center[0] >= edge for edge in edges)]
+    return (column if column != "center" else "middle") == position or column == position
+
+
+def _predicates(seen: Sight, requirements: Requirements, cast: _Cast) -> tuple[dict[str, bool], list[str]]:
+    counts = {
+        "objects": (len(seen.objects), len(requirements.objects)),
+        "creatures": (len(seen.creatures), len(requirements.creatures)),
+        "gizmos": (len(seen.gizmos), len(requirements.gizmos)),
+        "plates": (len(seen.plates), len(requirements.plates)),
+    }
+    atoms = {f"count of {name}": have == want for name, (have, want) in counts.items() if have or want}
+    atoms["count"] = all(have == want for have, want in counts.values())
+    undecided: list[str] = []
+
+    def note(name: str, answer: bool | None) -> None:
+        atoms[name] = bool(answer)
+        if answer is None:
+            undecided.append(name)
+
+    boxes = _boxes(seen, requirements, cast)
+    for kind, wanted, order, found in (
+        ("creature", requirements.creatures, cast.creatures, seen.creatures),
+        ("gizmo", requirements.gizmos, cast.gizmos, seen.gizmos),
+    ):
+        for i, (one, j) in enumerate(zip(wanted, order, strict=True)):
+            for word, answer in _words(one, found[j]) if j >= 0 else []:
+                note(f"{kind} {i + 1} {word}", answer)
+    for i, plate in enumerate(requirements.plates):
+        text = seen.plates[i].text if i < len(seen.plates) else None
+        note(f"plate {i + 1} text", text is not None and (None if text.value is None else text.value == plate.text))
+    for a, name, b in requirements.relations:
+        one, other = boxes[a], boxes[b]
+        holds = one is not None and other is not None and relation_amount(one, name, other) > _MARGIN_OF_RELATION
+        note(f"{a + 1} {name} {b + 1}", holds)
+    _backdrop(seen, requirements, note)
+    return atoms, undecided
+
+
+def _boxes(seen: Sight, requirements: Requirements, cast: _Cast) -> list[Box | None]:
+    """The box of every required subject in the order of the requirements; None where it is not seen."""
+    objects: list[Detected | None] = [*seen.objects, *[None] * len(requirements.objects)]
+    boxes: list[Box | None] = [o.box if o else None for o in objects[: len(requirements.objects)]]
+    boxes += [seen.creatures[j].box if j >= 0 else None for j in cast.creatures]
+    boxes += [seen.gizmos[j].box if j >= 0 else None for j in cast.gizmos]
+    plates = [p.box for p in seen.plates[: len(requirements.plates)]]
+    return [*boxes, *plates, *[None] * (len(requirements.plates) - len(plates))]
+
+
+def _backdrop(seen: Sight, requirements: Requirements, note: Any) -> None:
+    if requirements.background is None and requirements.backdrop is None:
+        return
+    assert seen.view is not None
+    family, name = name_backdrop(seen.view, expected=requirements.backdrop)
+    if requirements.backdrop is not None:
+        note("backdrop", None if family.value is None else family.value == requirements.backdrop)
+    if requirements.background is not None:
+        note("background", None if name.value is None else same_name(name.value, requirements.background))
+
+
+def _scene_score(reference: Sight, seen: Sight) -> float:
+    """How much of the free background looks as in the reference, whatever stands in front."""
+    if reference.view is None or seen.view is None or reference.view.lab.shape != seen.view.lab.shape:
+        return 0.0
+    free = ~dilate(reference.view.mask, 3.0) & ~dilate(seen.view.mask, 3.0)
+    return rate("preservation", kept(reference.view.lab, seen.view.lab, free, tolerance=6.0).share)
+
+
+def _is_swapped(seen: Sight, requirements: Requirements, cast: _Cast) -> bool:
+    """Whether the relations fail for the recognised subjects and hold with two of a kind exchanged."""
+    if not requirements.relations or any(score < _SAME for score in cast.identities):
+        return False
+    boxes = _boxes(seen, requirements, cast)
+
+    def hold(own: list[Box | None]) -> bool:
+        pairs = [(own[a], name, own[b]) for a, name, b in requirements.relations]
+        return all(
+            one is not None and other is not None and relation_amount(one, name, other) > _MARGIN_OF_RELATION
+            for one, name, other in pairs
+        )
+
+    if hold(boxes):
+        return False
+    a, _, b = requirements.relations[0]
+    changed = list(boxes)
+    changed[a], changed[b] = changed[b], changed[a]
+    return hold(changed)

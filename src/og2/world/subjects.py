@@ -1,0 +1,69 @@
+"""Everything seen in a picture, sorted: objects, plates, creatures and gizmos.
+
+Part of the scorer. Each connected part of the foreground is what it can be read as; what can be read as
+nothing stays among the objects, without a shape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from og2.errors import ImageError
+from og2.world.background import View, take_apart
+from og2.world.creature_reading import SeenCreature, read_creature
+from og2.world.detect import MAX_THINGS, Detected, box_of, describe, parts_of, things_in
+from og2.world.gizmo_reading import SeenGizmo, read_gizmo
+from og2.world.pixels import fill_holes
+from og2.world.plates import SeenPlate, read_plate
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What is seen in a picture, or nothing and the reason why it cannot be judged."""
+
+    objects: tuple[Detected, ...] = ()
+    creatures: tuple[SeenCreature, ...] = ()
+    gizmos: tuple[SeenGizmo, ...] = ()
+    plates: tuple[SeenPlate, ...] = ()
+    view: View | None = None
+    reason: str = ""
+
+    @property
+    def count(self) -> int:
+        """How many things there are."""
+        return len(self.objects) + len(self.creatures) + len(self.gizmos) + len(self.plates)
+
+
+FINE_SIDE_PX = 256  # working resolution where creatures and letters matter
+
+
+def look(image: Any) -> Sight:
+    """What is seen in a picture. Never raises."""
+    try:
+        view = take_apart(image, FINE_SIDE_PX)
+    except ImageError as error:
+        return Sight(reason=str(error))
+    parts = parts_of(view)
+    if len(parts) > MAX_THINGS:
+        return Sight(view=view, reason=f"{len(parts)} things: no picture of this world has so many")
+    objects: list[Detected] = []
+    creatures, gizmos, plates = [], [], []
+    for part in parts:
+        whole = describe(view, part)
+        if whole.shape is not None and whole.color is not None and whole.fill == "flat":
+            objects.append(whole)
+            continue
+        solid = fill_holes(part)
+        plate = read_plate(view, solid, box_of(solid))
+        creature = None if plate else read_creature(view, part)
+        gizmo = None if plate or creature else read_gizmo(view, part, whole)
+        if plate is not None:
+            plates.append(plate)
+        elif creature is not None:
+            creatures.append(creature)
+        elif gizmo is not None:
+            gizmos.append(gizmo)
+        else:
+            objects += things_in(view, part, whole)
+    return Sight(tuple(objects), tuple(creatures), tuple(gizmos), tuple(plates), view)
