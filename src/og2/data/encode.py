@@ -61,7 +61,7 @@ class Networks:
 class EncodeConfig:
     """How samples are encoded.
 
-    `sample_targets`: draw targets from the posterior instead of taking its mean (references are always drawn).
+    `sample_targets`: draw targets from the posterior instead of taking its mean (references always are).
     `max_text_tokens`: longest prompt with its template, in tokens; None for what the language model allows.
     """
 
