@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -188,4 +189,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match=r"compute\.device=cuda, but there is none"):
             run(recipe(tmp_path, "compute.device=cuda"))
+    if find_spec("wandb") is None:
+        with pytest.raises(ConfigError, match="needs the package wandb"):
+            run(recipe(tmp_path, "run.wandb=project"))
     assert not (tmp_path / "checkpoints").exists()

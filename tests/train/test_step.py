@@ -100,8 +100,8 @@ def _assert_same(one: Path, other: Path, tolerance: float = 1e-6) -> None:
     )
     assert float((mean - other_mean).norm()) <= tolerance * float(mean.norm())
     for name, tensor in tensors["parameters"].items():
-        # AdamW divides by the gradient's own size, so roundings of tiny gradients show: 5 % of one step.
-        assert float((tensor - other_tensors["parameters"][name]).abs().max()) <= 0.05 * 1e-4, name
+        # AdamW divides by the gradient's own size, so roundings of tiny gradients show: a share of one step.
+        assert float((tensor - other_tensors["parameters"][name]).abs().max()) <= 5e4 * tolerance * 1e-4, name
 
 
 @pytest.fixture(scope="module")

@@ -25,9 +25,7 @@ class JsonlOptions:
 
 
 class JsonlSource:
-    """Rows of one or several JSONL files; pictures lie in `root`, by default the folder of the row's own
-    file.
-    """
+    """Rows of one or several JSONL files; pictures lie in the root, by default the row's own folder."""
 
     def __init__(self, place: Place, options: JsonlOptions) -> None:
         """Raises: ConfigError when the directory holds no such file; DataError for a broken list of rows."""

@@ -56,10 +56,9 @@ class LoaderConfig:
 
 @dataclass(frozen=True)
 class StepBatch:
-    """What one rank trains on in step `step`: its packs in order of their lanes, and what was left out and
-    why.
+    """What one rank trains on in step `step`: its packs in order of their lanes.
 
-    `position` is the loader's state after this step.
+    `skipped`: draws that were left out, and why. `position`: the loader's state after this step.
     """
 
     step: int
