@@ -122,7 +122,7 @@ def gizmo_strokes(gizmo: Gizmo) -> list[Stroke]:
         outline_box(gizmo.body, r, 0.0),
         gizmo.body_lab,
         fill=gizmo.fill,
-        shading=0.10,
+        shading=0.07,
     )
     return [
         part(gizmo.cap, CAP_Y, gizmo.cap_size, gizmo.cap_lab),
