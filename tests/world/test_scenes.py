@@ -1,5 +1,6 @@
 """Scenes, captions, edits and dialogue: what training and the benchmark rely on."""
 
+import hashlib
 import json
 import re
 
@@ -206,3 +207,20 @@ def test_an_impossible_scene_is_refused_in_one_sentence(count, split):
 def test_an_unknown_edit_kind_is_refused():
     with pytest.raises(RequestError, match="recolour"):
         sample_edit(np.random.default_rng(0), ("repaint",))
+
+
+def test_the_plain_world_never_changes():
+    """What the shipped model learned and what its benchmark asks: words exactly, numbers to six digits."""
+    rng = np.random.default_rng(2026)
+    told = []
+    for i in range(60):
+        scene = sample_scene(rng, split="test" if i % 4 == 0 else "train")
+        edit = sample_edit(rng, split="test" if i % 5 == 0 else "train")
+        told += [caption(scene, rng), edit.instruction, typed_questions(scene, rng), chat_turn(rng)[::2]]
+        for drawn in (scene, edit.source, edit.target):
+            told.append((drawn.background, [round(v, 6) for v in drawn.background_lab]))
+            for o in drawn.objects:
+                numbers = (*o.lab, o.x, o.y, o.radius, o.rotation)
+                told.append((o.key, [round(v, 6) for v in numbers]))
+    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    assert digest == "909206e544ad620c0ae59511b488fa5d504ccf55422b055d13a7bf365e7fcf91"

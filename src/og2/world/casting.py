@@ -10,10 +10,11 @@ from og2.world import palette
 from og2.world.creatures import Anatomy, Creature, Pose, creature_box, sample_anatomy, sample_pose
 from og2.world.props import Gizmo, Plate, gizmo_box, plate_box, sample_gizmo, sample_plate
 from og2.world.scenes import Box, Scene, fits, pick
+from og2.world.strokes import painted_box
 
 # Radii as fractions of the side, by how many creatures and gizmos share the picture.
-CREATURE_RADII: dict[int, tuple[float, float]] = {1: (0.150, 0.185), 2: (0.112, 0.128), 3: (0.088, 0.098)}
-GIZMO_RADII: dict[int, tuple[float, float]] = {1: (0.150, 0.200), 2: (0.110, 0.135), 3: (0.085, 0.100)}
+CREATURE_RADII: dict[int, tuple[float, float]] = {1: (0.150, 0.185), 2: (0.116, 0.130), 3: (0.094, 0.106)}
+GIZMO_RADII: dict[int, tuple[float, float]] = {1: (0.150, 0.200), 2: (0.130, 0.165), 3: (0.110, 0.135)}
 _ON_GROUND = 0.04  # feet stand at least that far below the horizon
 _TRIES = 120
 
@@ -40,7 +41,8 @@ def place_creature(
     for _ in range(_TRIES):
         radius = float(rng.uniform(*CREATURE_RADII[min(room.crowd, 3)]))
         creature = Creature(anatomy, pose, *_draw_place(rng, room), radius)
-        if _is_free(creature_box(creature), scene, room):
+        painted = column_of(painted_box(creature))
+        if _is_free(creature_box(creature), scene, room) and room.column in (None, painted):
             return replace(scene, creatures=(*scene.creatures, creature))
     return None
 

@@ -18,7 +18,7 @@ from og2.world.creatures import Anatomy, Creature, creature_box, sample_anatomy
 from og2.world.palette import ARM_ANGLES_DEG
 from og2.world.props import Gizmo, gizmo_box, sample_gizmo
 from og2.world.scenes import WORLDS, Box, Scene, empty_scene, has_gap, pick_by_odds
-from og2.world.strokes import Stroke, creature_strokes, gizmo_strokes
+from og2.world.strokes import painted_box
 
 MAX_SUBJECTS = 3
 _DRIFT = 0.10  # most that a subject moves in a shot, as a fraction of the side
@@ -184,16 +184,4 @@ def _is_clear(scene: Scene) -> bool:
 def _tight_boxes(scene: Scene, cast: list[Anatomy | Gizmo]) -> list[Box]:
     """The boxes of what is painted of each subject, in the order of the cast."""
     creatures, gizmos = iter(scene.creatures), iter(scene.gizmos)
-    return [
-        _hull(creature_strokes(next(creatures)) if isinstance(who, Anatomy) else gizmo_strokes(next(gizmos)))
-        for who in cast
-    ]
-
-
-def _hull(strokes: list[Stroke]) -> Box:
-    return (
-        min(s.x + s.box[0] for s in strokes),
-        min(s.y + s.box[1] for s in strokes),
-        max(s.x + s.box[2] for s in strokes),
-        max(s.y + s.box[3] for s in strokes),
-    )
+    return [painted_box(next(creatures if isinstance(who, Anatomy) else gizmos)) for who in cast]

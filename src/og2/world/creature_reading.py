@@ -17,7 +17,7 @@ from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance
 from og2.world.words import Word
 
 MIN_AREA_PX = 260
-_WHITE_L, _WHITE_C, _DARK_L = 80.0, 24.0, 32.0
+_WHITE_L, _WHITE_C, _DARK_L, _DARK_C = 80.0, 24.0, 36.0, 22.0
 _BODY_NEAR, _SECOND_NEAR = 17.0, 17.0  # dE
 _LIMBS = 0.36  # radii: what is thinner than twice this is no body
 _FACING, _GAZE = 0.135, 0.21  # of the half width; of the eye's radius
@@ -133,7 +133,7 @@ def _look(lab: FloatArray, part: BoolArray) -> _Look | None:
     eyes, eye_mask = _eyes(lab, part)
     if eyes is None:
         return None
-    ring = dilate(eye_mask, 3.0) & ~dilate(eye_mask, 1.0) & part & (lab[..., 0] > _DARK_L)
+    ring = dilate(eye_mask, 3.0) & ~dilate(eye_mask, 1.0) & part
     body = _body(part, eyes)
     if body is None or ring.sum() < 6:
         return None
@@ -150,7 +150,7 @@ def _eyes(lab: FloatArray, part: BoolArray) -> tuple[tuple[_Eye, _Eye] | None, B
     """Two discs of white, each around a dark core, about level; the left one first."""
     chroma = np.hypot(lab[..., 1], lab[..., 2])
     white = part & (lab[..., 0] > _WHITE_L) & (chroma < _WHITE_C)
-    dark = part & (lab[..., 0] < _DARK_L)
+    dark = part & (lab[..., 0] < _DARK_L) & (chroma < _DARK_C)
     cores = []
     for core in components(dark, smallest=2):
         rim = dilate(core, 2.0) & ~core & part
@@ -266,7 +266,7 @@ def _mouth(seen: _Look) -> Word:
     under = max(eye.y + 0.9 * eye.radius for eye in seen.eyes)
     zone = seen.part & (np.abs(seen.xs - x) < 0.32 * body.r) & (seen.ys > under)
     zone &= seen.ys < body.y + 0.42 * body.b
-    other = zone & (seen.lab[..., 0] < min(42.0, float(seen.body_lab[0]) - 9.0))
+    other = zone & (seen.lab[..., 0] < _DARK_L) & (np.hypot(seen.lab[..., 1], seen.lab[..., 2]) < _DARK_C)
     red = zone & (distance(seen.lab, np.array([52.0, 58.0, 28.0])) < 20.0)
     red &= distance(seen.lab, seen.body_lab) > 20.0
     area = float((other | red).sum()) / body.r**2
@@ -294,7 +294,7 @@ def _spots(seen: _Look) -> tuple[int, float]:
     if not found:
         return 0, math.nan
     areas = [float(spot.sum()) / seen.body.r**2 for spot in found]
-    return len(found), math.sqrt(float(np.median(areas)) / math.pi)
+    return len(found), math.sqrt(float(np.quantile(areas, 0.75)) / math.pi)
 
 
 def _measures(seen: _Look, arm_lengths: list[float], words: dict[str, Word]) -> FloatArray:

@@ -32,13 +32,13 @@ SPREAD: dict[str, float] = {
     "ear area": 0.025,
     "leg length": 0.03,
     "arm length": 0.045,
-    "tail reach": 0.10,
+    "tail reach": 0.20,
     "horns": 0.30,
-    "spots": 0.55,
-    "spot size": 0.008,
+    "spots": 0.80,
+    "spot size": 0.010,
 }
 _FARTHEST = 8.0  # spreads: beyond, a measure counts no more
-_CREATURE = (2.5, 0.17)  # distance worth 5, and how fast the score falls
+_CREATURE = (2.6, 0.18)  # distance worth 5, and how fast the score falls
 _GIZMO = (0.05, 0.006)
 _GIZMO_STEP = 13.0  # dE beyond which a pixel of a gizmo is another
 

@@ -20,6 +20,7 @@ from og2.world.props import Gizmo, gizmo_box, sample_gizmo
 from og2.world.requirements import CreatureRequirement, GizmoRequirement, Reference, Requirements
 from og2.world.scenes import WORLDS, Box, Scene, empty_scene, pick, pick_by_odds, relation_of_boxes
 from og2.world.split import SPLITS
+from og2.world.strokes import painted_box
 
 MAX_REFERENCES = 5  # the published model's image index embeddings
 # Number of creatures and gizmos of each sub-task (drawn), and whether a landscape comes with them.
@@ -243,11 +244,15 @@ def _has_state(pose: Pose, state: tuple[str, str]) -> bool:
 
 
 def _clear_relation(scene: Scene, roles: list[_Role]) -> str | None:
-    """The relation of the first subject to the second, None where there is one subject or a diagonal."""
+    """The relation of the first subject to the second, None where there is one subject or a diagonal.
+
+    It holds for where they stand and for what is painted of them, an arm to one side included.
+    """
     if len(roles) < 2:
         return None
-    first, second = _boxes(scene)[:2]
-    return relation_of_boxes(first, second)
+    stand = relation_of_boxes(*_boxes(scene)[:2])
+    painted = [painted_box(subject) for subject in (*scene.creatures, *scene.gizmos)[:2]]
+    return stand if stand == relation_of_boxes(*painted) else None
 
 
 def _boxes(scene: Scene) -> list[Box]:

@@ -7,6 +7,7 @@ N strokes, B pictures, h, w a window's pixels.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -121,8 +122,8 @@ def _window(stroke: Stroke, height: int, width: int) -> tuple[int, int, int, int
         (cx, stroke.box[0], stroke.box[2], width),
         (cy, stroke.box[1], stroke.box[3], height),
     ):
-        first = int(np.floor(center + low * side - 1.0))
-        last = int(np.ceil(center + high * side + 1.0))
+        first = math.floor(center + low * side - 1.0)
+        last = math.ceil(center + high * side + 1.0)
         length = next((s for s in _SIDES if s >= last - first), limit)
         length = min(length, limit)
         spans.append((min(max(first, 0), limit - length), length))
@@ -137,11 +138,11 @@ def _table(strokes: Sequence[Stroke], height: int, width: int) -> np.ndarray:
     second: list[tuple[float, float, float]] = []
     for row, s in zip(table, strokes, strict=True):
         row[:3] = s.x * width / side + s.offset[0], s.y * height / side + s.offset[1], s.radius
-        row[3], row[4] = np.cos(s.turn), np.sin(s.turn)
+        row[3], row[4] = math.cos(s.turn), math.sin(s.turn)
         row[5 : 5 + len(s.params)] = s.params
         rest = row[5 + NUM_PARAMS + 6 :]
         if s.fill:
-            turn = (np.cos(s.fill.angle), np.sin(s.fill.angle))
+            turn = (math.cos(s.fill.angle), math.sin(s.fill.angle))
             rest[:5] = FILLS.index(s.fill.kind), s.fill.period, *turn, s.fill.phase
         rest[5] = s.shading
         second.append(s.fill.lab if s.fill else s.lab)

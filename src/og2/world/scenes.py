@@ -77,7 +77,7 @@ WORLDS: dict[str, World] = {
         size_odds=((1 / 3, 1 / 3, 1 / 3), (0.5, 0.4, 0.1), (0.7, 0.3, 0.0), (1.0, 0.0, 0.0)),
         fills={"flat": 0.55, "stripes": 0.15, "dots": 0.15, "checker": 0.15},
         backdrops={"plain": 0.3, "gradient": 0.2, "landscape": 0.2, "tiles": 0.15, "noise": 0.15},
-        shading=0.12,
+        shading=0.07,
         min_gap=palette.MIN_GAP / 2,
     ),
 }

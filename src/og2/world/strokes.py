@@ -74,6 +74,17 @@ def strokes_of(scene: Scene) -> list[Stroke]:
     return found
 
 
+def painted_box(subject: Creature | Gizmo) -> Box:
+    """The box of what is painted of a subject in its pose: left, top, right, bottom, fractions."""
+    strokes = creature_strokes(subject) if isinstance(subject, Creature) else gizmo_strokes(subject)
+    return (
+        min(s.x + s.box[0] for s in strokes),
+        min(s.y + s.box[1] for s in strokes),
+        max(s.x + s.box[2] for s in strokes),
+        max(s.y + s.box[3] for s in strokes),
+    )
+
+
 def tree_strokes(backdrop: Backdrop) -> list[Stroke]:
     """The trees of a landscape, a little below the horizon; part of the backdrop, so not in front of it."""
     return [
@@ -122,7 +133,7 @@ def gizmo_strokes(gizmo: Gizmo) -> list[Stroke]:
         outline_box(gizmo.body, r, 0.0),
         gizmo.body_lab,
         fill=gizmo.fill,
-        shading=0.10,
+        shading=0.07,
     )
     return [
         part(gizmo.cap, CAP_Y, gizmo.cap_size, gizmo.cap_lab),
