@@ -182,11 +182,11 @@ class Loader:
         self, position: Mapping[str, Any], reading: Reading[Sample | Skipped]
     ) -> Iterator[StepBatch]:
         known = [row for lane in self.lanes for row in position["lanes"][str(lane)]["bad"]]
-        bad = _BadRows(known, self.config.max_bad_rows)
-        lanes = [
-            _Lane(position["lanes"][str(lane)], self.config, reading, self.encoder, bad)
-            for lane in self.lanes
-        ]
+        bad, workers = _BadRows(known, self.config.max_bad_rows), self.config.workers
+        # Lanes are filled one after another: each needs as many draws begun as keep all workers busy.
+        ahead = max(1 + workers, AHEAD * workers // len(self.lanes))
+        shared = _Shared(reading, self.encoder, bad, ahead)
+        lanes = [_Lane(position["lanes"][str(lane)], self.config, shared) for lane in self.lanes]
         for step in itertools.count(position["step"]):
             packs = tuple(lane.next_pack() for lane in lanes)
             after = {
@@ -234,23 +234,25 @@ class _BadRows:
         return taken
 
 
+@dataclass(frozen=True)
+class _Shared:
+    """What the lanes of a rank have in common; `ahead`: draws that each has begun."""
+
+    reading: Reading[Sample | Skipped]
+    encoder: ItemEncoder
+    bad: _BadRows
+    ahead: int
+
+
 class _Lane:
     """The draws of one pack of every step, in order."""
 
-    def __init__(
-        self,
-        position: Mapping[str, Any],
-        config: LoaderConfig,
-        reading: Reading[Sample | Skipped],
-        encoder: ItemEncoder,
-        bad: _BadRows,
-    ) -> None:
-        self.stride, self.reading, self.encoder, self.bad = config.packs_per_step, reading, encoder, bad
+    def __init__(self, position: Mapping[str, Any], config: LoaderConfig, shared: _Shared) -> None:
+        self.stride, self.shared = config.packs_per_step, shared
         self.packer = Packer(config.packing)
         self.next: int = position["next"]
         self._begun: deque[Callable[[], Sample | Skipped]] = deque()
         self._bad_ids: dict[str, None] = dict.fromkeys(position["bad"])
-        self._ahead = max(1, AHEAD * config.workers)
         self._again: deque[int] = deque(position["waiting"])
 
     def position(self) -> dict[str, Any]:
@@ -272,21 +274,21 @@ class _Lane:
     def _read(self) -> Sample | Skipped:
         """What waited when the run stopped, then the draws that follow."""
         if self._again:
-            return self.reading.begin(self._again.popleft())()
-        while len(self._begun) < self._ahead:
-            self._begun.append(self.reading.begin(self.next + len(self._begun) * self.stride))
+            return self.shared.reading.begin(self._again.popleft())()
+        while len(self._begun) < self.shared.ahead:
+            self._begun.append(self.shared.reading.begin(self.next + len(self._begun) * self.stride))
         self.next += self.stride
         return self._begun.popleft()()
 
     def _add(self, read: Sample | Skipped) -> Pack | None:
         if isinstance(read, Sample):
             try:
-                return self.packer.add(self.encoder.item(read))
+                return self.packer.add(self.shared.encoder.item(read))
             except (DataError, RequestError) as error:
                 name, reason = read.row.id, str(error)
                 read = Skipped(read.draw, name, reason if name in reason else f"{name}: {reason}")
         self._bad_ids.setdefault(read.id)
-        self.bad.add(read)
+        self.shared.bad.add(read)
         return None
 
 

@@ -218,7 +218,7 @@ class TransformerTask:
                 stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
             yield
 
-    def kernels(self) -> AbstractContextManager[None]:
+    def kernels(self) -> AbstractContextManager[Any]:
         """The context that decides how attention is computed: on a CPU by plain matrix products.
 
         There the backward of the fused kernel was measured slower.
