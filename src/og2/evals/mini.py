@@ -22,7 +22,7 @@ from PIL import Image
 from og2.errors import RequestError
 from og2.evals.asking import evaluate_understanding
 from og2.evals.controls import CONTROLS, control_pictures
-from og2.evals.items import picture_items
+from og2.evals.items import families_of, picture_items
 from og2.evals.outcomes import SCALES, Item, Outcome, judge
 from og2.evals.report import Report, Row, TaskReport
 from og2.evals.store import Store
@@ -71,6 +71,11 @@ def evaluate(pipe: Any, options: Options | None = None, folder: Path | None = No
     unknown = [task for task in options.tasks if task not in TASKS]
     if unknown or not options.tasks:
         raise RequestError(f"tasks {unknown}: allowed are {', '.join(TASKS)}")
+    tasks = [task for task in options.tasks if task in PRESETS]
+    known = [family for task in tasks for family in families_of(task, options.world)]
+    wrong = [family for family in options.families or () if family not in known]
+    if wrong:
+        raise RequestError(f"families {wrong} are unknown; there are {', '.join(dict.fromkeys(known))}")
     if folder is None:
         with tempfile.TemporaryDirectory() as temporary:
             return _evaluate(pipe, options, Path(temporary))
