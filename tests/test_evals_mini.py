@@ -1,4 +1,4 @@
-"""The mini benchmark: an oracle scores 1, controls come out as they must, a stopped run ends with the same numbers."""
+"""The mini benchmark: an oracle scores 1, controls are ordered, a stopped run ends with the same numbers."""
 
 import json
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from og2.errors import ConfigError, RequestError
 from og2.evals.asking import plain
 from og2.evals.certificate import Certificate
 from og2.evals.certify import Plan, certify
-from og2.evals.command import _options, _eval_parser
+from og2.evals.command import _eval_parser, _options
 from og2.evals.intervals import corrected, mean_of, mean_of_families, paired_difference, share_of, wilson
 from og2.evals.items import (
     PLAIN_DRAW,
@@ -181,12 +181,18 @@ def test_the_table_and_the_page_name_every_family_and_control_and_show_the_worst
     for task in report.tasks.values():
         assert all(name in text and name in page for name in (*task.families, *task.controls))
     assert "http" not in page
-    assert page.index("class='item bad'") < page.index("class='item good'") if "class='item bad'" in page else True
+    assert (
+        page.index("class='item bad'") < page.index("class='item good'")
+        if "class='item bad'" in page
+        else True
+    )
     with pytest.raises(FileExistsError, match="already"):
         write_page(report, path)
 
 
-@pytest.mark.parametrize("given", [{"limit": 0}, {"limit": -3}, {"tasks": ()}, {"tasks": ("x",)}, {"families": ("x",)}])
+@pytest.mark.parametrize(
+    "given", [{"limit": 0}, {"limit": -3}, {"tasks": ()}, {"tasks": ("x",)}, {"families": ("x",)}]
+)
 def test_what_leaves_nothing_to_score_is_refused(given):
     with pytest.raises(RequestError):
         evaluate(Oracle(1), options(**{"tasks": ("t2i",), **given}))

@@ -1,7 +1,7 @@
 """What the mini benchmark asks: prompts, edits and questions of held-out scenes, the same for one seed.
 
-Two worlds, see `scenes`. Of the plain world, which the small model inside the package learned: prompts for one
-object that name its whole (shape, colour, size, position), and recolour, add and remove edits. Of either
+Two worlds, see `scenes`. Of the plain world, which the small model inside the package learned: prompts for
+one object that name its whole (shape, colour, size, position), and recolour, add and remove edits. Of either
 world: the families of `prompts` and all kinds of edits. Item i of a family is the same however many are asked
 for.
 """
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from og2.errors import RequestError
 from og2.evals.outcomes import Item
 from og2.world.incontext import INCONTEXT_TASKS, sample_incontext
 from og2.world.object_edits import OBJECT_KINDS

@@ -54,7 +54,9 @@ def name_texture(lab: FloatArray, core: BoolArray) -> Texture:
     share = float(is_second.mean())
     is_pattern = apart >= MIN_TONES_APART and share >= _MIN_SHARE and hue_step <= _MAX_HUE_STEP
     if not is_pattern or within > max(_MAX_WITHIN, _MAX_WITHIN_SHARE * apart):
-        return Texture("flat", (middle,), 0.7, "")  # whether it is one colour is for the colour's spread to say
+        return Texture(
+            "flat", (middle,), 0.7, ""
+        )  # whether it is one colour is for the colour's spread to say
     deep = erode(core, 1.0)
     if deep.sum() < _MIN_DEEP_PX:
         return Texture("flat", (middle,), 0.5, "")
