@@ -103,9 +103,17 @@ def test_rooms_import_only_what_the_table_allows(path: Path) -> None:
     assert rooms - public <= allowed, f"{path.name} imports {sorted(rooms - public - allowed)}"
 
 
-def test_the_scorer_never_imports_the_renderer() -> None:
+def test_the_scorer_never_imports_the_renderer_not_even_through_others() -> None:
     for path in (SOURCE / "world").glob("score*.py"):
-        assert not any("render" in name for name in imported_modules(path)), path.name
+        todo, seen = [path], {path}
+        while todo:
+            for name in imported_modules(todo.pop()):
+                parts = name.split(".")[1:]
+                own = SOURCE.joinpath(*parts).with_suffix(".py") if parts else path
+                if own.exists() and own not in seen:
+                    seen.add(own)
+                    todo.append(own)
+        assert not {"render.py", "strokes.py", "shapes.py", "scenes.py"} & {own.name for own in seen}, path.name
 
 
 def test_no_room_knows_how_another_one_is_imported_in_a_circle() -> None:

@@ -12,6 +12,7 @@ from og2.errors import RequestError
 from og2.world.casting import Room, place_creature, place_gizmo, place_plate
 from og2.world.creatures import (
     RANGES,
+    SPOT_SLOTS,
     Anatomy,
     Creature,
     creature_box,
@@ -93,6 +94,16 @@ def test_the_body_keeps_its_area_when_its_aspect_changes():
         assert row.min() <= 64 - half + 1.5
         assert row.max() >= 64 + half - 2.5
     assert areas[0] == pytest.approx(areas[1])
+
+
+@pytest.mark.parametrize("aspect", RANGES["body_aspect"])
+def test_spots_neither_touch_one_another_nor_leave_the_body(aspect):
+    a, b = math.sqrt(aspect), 1 / math.sqrt(aspect)
+    largest = RANGES["spot_size"][1]
+    for i, (x, y) in enumerate(SPOT_SLOTS):
+        assert math.hypot(x, y) + largest / min(a, b) < 1.02
+        for u, v in SPOT_SLOTS[:i]:
+            assert math.hypot((x - u) * a, (y - v) * b) - 2 * largest >= 0.07
 
 
 def test_about_one_anatomy_in_ten_is_held_out():

@@ -2,6 +2,7 @@
 
 import ast
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dataclasses import replace
-
 from og2.errors import ImageError
-from og2.evals.certify import CORRUPTIONS, Plan, certify
+from og2.evals.certify import Plan, certify
 from og2.world.background import take_apart
-from og2.world.creatures import sample_anatomy
 from og2.world.casting import Room, place_creature
+from og2.world.creatures import sample_anatomy
 from og2.world.detect import UNIT_AREA, read
 from og2.world.identity import assign, creature_distance
 from og2.world.incontext import sample_incontext

@@ -2,8 +2,8 @@
 
 Right pictures and every kind of near miss are drawn fresh for each task, clean and under conditions that a
 model's pictures bring along (blur, noise, half resolution, JPEG, a round trip through a VAE) and under shifts
-of what the scorer knows (colours and sizes moved, a second manner of drawing). Done in blocks that depend only
-on seed, task and number, so a stopped run goes on where it was.
+of what the scorer knows (colours and sizes moved, a second manner of drawing). Done in blocks that depend
+only on seed, task and number, so a stopped run goes on where it was.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ SHIFTED, INKED, VAE = "shifted", "second style", "VAE"
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure: n right pictures a task and wrong ones of each kind; None stands for all, or the usual.
+    """What to measure: n right pictures a task and wrong ones of each kind; None stands for all, or the
+    usual.
 
     vae: for the condition "VAE", left out when None. on_block: told of progress.
     """
@@ -123,7 +124,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to score: the kind of picture, the clean picture, and whether it is accepted once corrupted."""
+    """One thing to score: the kind of picture, the clean picture, and whether it is accepted once
+    corrupted."""
 
     kind: str
     picture: Picture

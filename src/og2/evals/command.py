@@ -51,8 +51,12 @@ def world_certify(arguments: Sequence[str] | None = None) -> int:
     add("--tasks", nargs="+", default=None, help="only these tasks")
     add("--conditions", nargs="+", default=None, help="only these conditions (clean, blur, noise, ...)")
     add("--size", type=int, default=None, help=f"side of the pictures in px; default {SIZES}")
-    add("--vae", default=None, help="model whose VAE makes the round trip; default mini, 'none' leaves it out")
-    add("--state", type=Path, default=None, help="file that keeps what is done; a stopped run goes on from it")
+    add(
+        "--vae", default=None, help="model whose VAE makes the round trip; default mini, 'none' leaves it out"
+    )
+    add(
+        "--state", type=Path, default=None, help="file that keeps what is done; a stopped run goes on from it"
+    )
     add("--out", type=Path, default=None, help="write the certificate to this file")
     add("--json", action="store_true", help="print {task: {accept_correct, accept_near_miss, n}}")
     given = parser.parse_args(arguments)
@@ -150,7 +154,9 @@ def _vae(model: str | None) -> Any:
     try:
         return OmniGen2Pipeline.from_pretrained(model).vae
     except Og2Error as error:
-        raise ConfigError(f"the VAE for the round trip cannot be loaded: {error}; --vae none leaves it out") from error
+        raise ConfigError(
+            f"the VAE for the round trip cannot be loaded: {error}; --vae none leaves it out"
+        ) from error
 
 
 def _show_progress(task: str, done: int, total: int) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 _DRAWS = 2000
 _SEED = 20250623
 
+
 @dataclass(frozen=True)
 class Share:
     """A share of n items with its 95 % Wilson interval."""
@@ -95,8 +96,8 @@ def paired_difference(new: Mapping[str, float], old: Mapping[str, float]) -> Sha
 def corrected(observed: Share, accept_correct: float, accept_wrong: float) -> Share:
     """A share of passes as it would be with a scorer without error, given its certificate, within [0, 1].
 
-    Rogan and Gladen's estimate (Am. J. Epidemiol. 107, 1978). Unchanged when the scorer cannot tell right from
-    wrong.
+    Rogan and Gladen's estimate (Am. J. Epidemiol. 107, 1978). Unchanged when the scorer cannot tell right
+    from wrong.
     """
     power = accept_correct - accept_wrong
     if power <= 0.05:

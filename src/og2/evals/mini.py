@@ -22,7 +22,7 @@ from PIL import Image
 from og2.errors import RequestError
 from og2.evals.asking import evaluate_understanding
 from og2.evals.controls import CONTROLS, control_pictures
-from og2.evals.items import picture_items
+from og2.evals.items import families_of, picture_items
 from og2.evals.outcomes import SCALES, Item, Outcome, judge
 from og2.evals.report import Report, Row, TaskReport
 from og2.evals.store import Store
@@ -40,8 +40,8 @@ class Options:
 
     limit: at most so many items of each family, None for all. seed: of the items; seeds: how the report names
     it. world: "plain" or "full". size: side of the pictures in px, None for the model's own. chunk: pictures
-    per call. families: only these. controls: also score the controls. generate: False scores the pictures that
-    are there. calls: options for every call beside the presets.
+    per call. families: only these. controls: also score the controls. generate: False scores the pictures
+    that are there. calls: options for every call beside the presets.
     """
 
     limit: int | None = None
@@ -71,6 +71,10 @@ def evaluate(pipe: Any, options: Options | None = None, folder: Path | None = No
     unknown = [task for task in options.tasks if task not in TASKS]
     if unknown or not options.tasks:
         raise RequestError(f"tasks {unknown}: allowed are {', '.join(TASKS)}")
+    known = [family for task in PRESETS for family in families_of(task, options.world)]
+    wrong = [family for family in options.families or () if family not in known]
+    if wrong:
+        raise RequestError(f"families {wrong} are unknown; there are {', '.join(dict.fromkeys(known))}")
     if folder is None:
         with tempfile.TemporaryDirectory() as temporary:
             return _evaluate(pipe, options, Path(temporary))
@@ -79,7 +83,11 @@ def evaluate(pipe: Any, options: Options | None = None, folder: Path | None = No
 
 def _evaluate(pipe: Any, options: Options, folder: Path) -> Report:
     size = options.size or int(pipe.profile.native_size)
-    settings: dict[str, Any] = {"model": pipe.profile.name, "weights": _fingerprint(pipe), "seeds": options.seeds}
+    settings: dict[str, Any] = {
+        "model": pipe.profile.name,
+        "weights": _fingerprint(pipe),
+        "seeds": options.seeds,
+    }
     settings |= {"items": _mark(options.seed), "world": options.world, "size": size, "chunk": options.chunk}
     settings |= {"limit": options.limit, "tasks": list(options.tasks), "calls": options.calls}
     settings |= {"families": list(options.families) if options.families else None}

@@ -288,7 +288,8 @@ EDIT_NEAR_MISSES: dict[str, Callable[[EditDraft, Generator], Picture | None]] = 
 
 
 def changed_object(edit: Edit) -> Object | None:
-    """The object an edit is about, as in the target, or for a removal as in the source; None if no object is."""
+    """The object an edit is about, as in the target, or for a removal as in the source; None if no object
+    is."""
     new = [o for o in edit.target.objects if o not in edit.source.objects]
     old = [o for o in edit.source.objects if o not in edit.target.objects]
     return new[0] if new else old[0] if old else None

@@ -68,7 +68,11 @@ def _judge_edit(item: Item, inputs: Sequence[Picture], picture: Picture) -> Outc
     verdict = score_edit(inputs[0], picture, item.rule)
     numbers = {"sc": verdict.sc, "pq": verdict.pq, "overall": verdict.overall}
     numbers |= {"success": verdict.success_score, "preservation": verdict.preservation}
-    measured = {"kept": verdict.kept, "kept without drift": verdict.kept_without_drift, "drift": verdict.drift}
+    measured = {
+        "kept": verdict.kept,
+        "kept without drift": verdict.kept_without_drift,
+        "drift": verdict.drift,
+    }
     numbers |= {name: value for name, value in measured.items() if not math.isnan(value)}
     numbers["unknown"] = float(verdict.unknown)
     return Outcome(float(verdict.success), verdict.success, verdict.reason, verdict.unknown, numbers)

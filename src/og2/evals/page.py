@@ -22,14 +22,23 @@ MAX_SHOWN = 60  # items a family
 _SHOWN_PX = 128
 _STYLE = """
 body{font:14px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1180px;padding:0 1em;color:#222}
-table{border-collapse:collapse;margin:.6em 0}td,th{padding:.2em .8em;border-bottom:1px solid #ddd;text-align:left}
-td.n{text-align:right;font-variant-numeric:tabular-nums}h2{margin-top:2em;border-bottom:2px solid #444}
-.items{display:flex;flex-wrap:wrap;gap:12px}.item{border:1px solid #ddd;border-radius:6px;padding:8px;max-width:420px}
-.item.bad{border-color:#c55}.item.good{border-color:#5a5}.item.unclear{border-color:#c93}
-.pics{display:flex;gap:4px}.pics figure{margin:0}figcaption{font-size:11px;color:#777}
-img{image-rendering:pixelated;width:128px;height:auto;display:block}.why{color:#a33;font-size:12px}
+table{border-collapse:collapse;margin:.6em 0}
+td,th{padding:.2em .8em;border-bottom:1px solid #ddd;text-align:left}
+td.n{text-align:right;font-variant-numeric:tabular-nums}
+h2{margin-top:2em;border-bottom:2px solid #444}
+.items{display:flex;flex-wrap:wrap;gap:12px}
+.item{border:1px solid #ddd;border-radius:6px;padding:8px;max-width:420px}
+.item.bad{border-color:#c55}
+.item.good{border-color:#5a5}
+.item.unclear{border-color:#c93}
+.pics{display:flex;gap:4px}
+.pics figure{margin:0}
+figcaption{font-size:11px;color:#777}
+img{image-rendering:pixelated;width:128px;height:auto;display:block}
+.why{color:#a33;font-size:12px}
 .bar{display:inline-block;height:9px;background:#5b8;border-radius:3px;vertical-align:middle}
-summary{cursor:pointer;font-weight:600;margin:.8em 0}.note{color:#666}
+summary{cursor:pointer;font-weight:600;margin:.8em 0}
+.note{color:#666}
 """
 
 
@@ -81,8 +90,10 @@ def _scores(name: str, task: TaskReport, rates: dict[str, dict[str, float | int]
 def _line(name: str, share: Share, scale: float, note: str) -> str:
     width = round(160 * max(0.0, share.score) / scale)
     return (
-        f"<tr><td>{name}</td><td class=n>{share.score:.3f}</td><td class=n>{share.low:.3f} to {share.high:.3f}</td>"
-        f"<td class=n>{share.n}</td><td><span class=bar style='width:{width}px'></span></td><td>{note}</td></tr>"
+        f"<tr><td>{name}</td><td class=n>{share.score:.3f}</td>"
+        f"<td class=n>{share.low:.3f} to {share.high:.3f}</td>"
+        f"<td class=n>{share.n}</td><td><span class=bar style='width:{width}px'></span></td>"
+        f"<td>{note}</td></tr>"
     )
 
 
@@ -115,7 +126,11 @@ def _item(row: Row) -> str:
 def _captions(count: int) -> list[str]:
     if count == 1:
         return [""]
-    return [*(f"input {i + 1}" if count > 3 else "input" for i in range(count - 2)), "result", "one right answer"]
+    return [
+        *(f"input {i + 1}" if count > 3 else "input" for i in range(count - 2)),
+        "result",
+        "one right answer",
+    ]
 
 
 def _inline(picture: NDArray[np.uint8]) -> str:

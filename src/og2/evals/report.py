@@ -46,7 +46,9 @@ class TaskReport:
         for family in self.families:
             own = [outcome.numbers for item, outcome in found if item.family == family]
             names = sorted({name for numbers in own for name in numbers})
-            self.numbers[family] = {n: mean_of([numbers[n] for numbers in own if n in numbers]) for n in names}
+            self.numbers[family] = {
+                n: mean_of([numbers[n] for numbers in own if n in numbers]) for n in names
+            }
 
     def add_families(self, values: dict[str, list[float]]) -> None:
         """The task's score as the mean over these families, and each one's own."""
@@ -67,7 +69,8 @@ class TaskReport:
         self.controls[name] = (mean_of_families(values), parts)
 
     def to_dict(self, task: str, certificate: dict[str, Any]) -> dict[str, Any]:
-        """JSON-ready data of the task of that name; `corrected` is the score with the scorer's own error rates taken out."""
+        """JSON-ready data of the task of that name; `corrected` is the score with the scorer's own error
+        rates taken out."""
         data: dict[str, Any] = {**self.score.to_dict(), "scale": self.scale, "missing": self.missing}
         breakdown: dict[str, Any] = {}
         for family, share in self.families.items():
@@ -127,7 +130,9 @@ def format_report(report: Report) -> str:
         rates = report.certificate.summary()
         for family, share in task.families.items():
             known = rates.get(f"{name}/{family}")
-            note = f"  scorer: {known['accept_correct']:.3f} / {known['accept_near_miss']:.3f}" if known else ""
+            note = (
+                f"  scorer: {known['accept_correct']:.3f} / {known['accept_near_miss']:.3f}" if known else ""
+            )
             lines.append(f"  {family:26} {share}{note}")
             shown = {n: s for n, s in task.numbers.get(family, {}).items() if n in _SHOWN}
             if shown:

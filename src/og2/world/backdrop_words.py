@@ -88,7 +88,9 @@ def _horizon(lab: FloatArray, known: BoolArray) -> tuple[int | None, float]:
     """The row at which the rows' median colours jump most, and the jump in dE."""
     height = known.shape[0]
     enough = known.mean(axis=1) > 0.15
-    rows = np.array([np.median(lab[y][known[y]], axis=0) if enough[y] else [np.nan] * 3 for y in range(height)])
+    rows = np.array(
+        [np.median(lab[y][known[y]], axis=0) if enough[y] else [np.nan] * 3 for y in range(height)]
+    )
     reach = max(2, height // 24)
     best, step = None, 0.0
     for y in range(round(0.22 * height), round(0.78 * height)):
@@ -101,7 +103,8 @@ def _horizon(lab: FloatArray, known: BoolArray) -> tuple[int | None, float]:
 
 
 def _two_halves(values: FloatArray) -> float:
-    """How far the means of the darker and the lighter part of the values are apart, if there are two parts."""
+    """How far the means of the darker and the lighter part of the values are apart, if there are two
+    parts."""
     if values.size < 40:
         return 0.0
     low, high = np.quantile(values, [0.1, 0.9])
@@ -134,7 +137,9 @@ def _gradient(view: View, known: BoolArray) -> Word:
     if min(across, down) < 0.25 * max(across, down):
         middle = plane.shape[0] // 2, plane.shape[1] // 2
         ends = (
-            (plane[middle[0], 0], plane[middle[0], -1]) if across > down else (plane[0, middle[1]], plane[-1, middle[1]])
+            (plane[middle[0], 0], plane[middle[0], -1])
+            if across > down
+            else (plane[0, middle[1]], plane[-1, middle[1]])
         )
     words = [
         _nearest({name: math.dist(end, other) for name, other in palette.BACKGROUNDS.items()}) for end in ends

@@ -49,8 +49,8 @@ _FILL_IN = (3, 8, 24)  # half widths of the windows that lend a background colou
 class View:
     """A picture taken apart: CIELAB pixels (H, W, 3), the background behind each, dE from it, foreground.
 
-    scale: given pixels per working pixel. noise: robust size of differences from pixel to pixel (dE). is_plain:
-    the background is one plane of colour.
+    scale: given pixels per working pixel. noise: robust size of differences from pixel to pixel (dE).
+    is_plain: the background is one plane of colour.
     """
 
     lab: FloatArray

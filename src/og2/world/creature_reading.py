@@ -50,8 +50,8 @@ MEASURES: tuple[str, ...] = (
 class SeenCreature:
     """A creature: words for what it does ("left_arm", "mouth", "facing", ...), and its measures.
 
-    box: in pixels of the given picture; center: of the box, as fractions; measures: by MEASURES, NaN where one
-    could not be taken.
+    box: in pixels of the given picture; center: of the box, as fractions; measures: by MEASURES, NaN where
+    one could not be taken.
     """
 
     words: dict[str, Word]
@@ -103,7 +103,9 @@ class _Look:
 
     def ellipse(self, scale: float) -> BoolArray:
         """The pixels of the body, scaled about its middle."""
-        return ((self.xs - self.body.x) / self.body.a) ** 2 + ((self.ys - self.body.y) / self.body.b) ** 2 <= scale**2
+        return ((self.xs - self.body.x) / self.body.a) ** 2 + (
+            (self.ys - self.body.y) / self.body.b
+        ) ** 2 <= scale**2
 
 
 def read_creature(view: View, part: BoolArray) -> SeenCreature | None:
@@ -166,7 +168,9 @@ def _eyes(lab: FloatArray, part: BoolArray) -> tuple[tuple[_Eye, _Eye] | None, B
         if (blob & (cores[0] | cores[1])).any():
             whole |= blob & part
     ys, xs = np.nonzero(whole)
-    to_right = np.hypot(xs - middles[1][0], ys - middles[1][1]) < np.hypot(xs - middles[0][0], ys - middles[0][1])
+    to_right = np.hypot(xs - middles[1][0], ys - middles[1][1]) < np.hypot(
+        xs - middles[0][0], ys - middles[0][1]
+    )
     eyes = []
     for own, core in ((~to_right, middles[0]), (to_right, middles[1])):
         if own.sum() < 5:
@@ -192,7 +196,10 @@ def _body(part: BoolArray, eyes: tuple[_Eye, _Eye]) -> _Body | None:
     blobs = components(core)
     if not blobs:
         return None
-    near = min(blobs, key=lambda c: float(np.hypot(np.nonzero(c)[1] - x, np.nonzero(c)[0] - y).min()) - 0.01 * c.sum())
+    near = min(
+        blobs,
+        key=lambda c: float(np.hypot(np.nonzero(c)[1] - x, np.nonzero(c)[0] - y).min()) - 0.01 * c.sum(),
+    )
     opened = ~_disc_erode(~near, reach) & part
     # Extremes of the ellipse through its second moments: ears and legs that were left shift them least.
     ys, xs = np.nonzero(opened)

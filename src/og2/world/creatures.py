@@ -37,20 +37,20 @@ EYE_GAP = 0.05  # at least this much lies between the eyes
 EYE_Y = -0.30  # of the half height
 MOUTH_Y = 0.17
 SPOT_SLOTS: tuple[tuple[float, float], ...] = (
-    (-0.18, 0.50),
-    (0.20, 0.51),
-    (-0.54, 0.42),
-    (0.02, 0.80),
-    (0.55, 0.41),
-    (-0.36, 0.74),
-    (0.38, 0.73),
+    (-0.19, 0.46),
+    (0.19, 0.46),
+    (-0.57, 0.38),
+    (0.02, 0.84),
+    (0.57, 0.37),
+    (-0.37, 0.76),
+    (0.38, 0.76),
 )
 MAX_SPOTS = len(SPOT_SLOTS)
 MAX_HORNS = 3
 # Every continuous part with its range, in radii (body_aspect, tail_curl: without unit).
 RANGES: dict[str, tuple[float, float]] = {
     "body_aspect": (0.74, 1.36),
-    "spot_size": (0.095, 0.145),
+    "spot_size": (0.080, 0.125),  # at most: the gap between two spots stays 0.07
     "ear_length": (0.22, 0.85),
     "ear_width": (0.15, 0.32),
     "eye_size": (0.15, 0.25),
@@ -201,7 +201,7 @@ def creature_box(creature: Creature) -> tuple[float, float, float, float]:
     side = max(half_width * 0.9 + a.arm_length + HAND_RADIUS, half_width * 0.74 + TAIL_LENGTH + 0.1)
     tilt = math.radians(EAR_ANGLE_DEG)
     top = half_height * math.cos(tilt) + a.ear_length * math.cos(tilt * 0.6) + 0.12
-    top = max(top, half_height + (0.34 if a.horn_count else 0.0), a.arm_length + HAND_RADIUS - SHOULDER_Y)
+    top = max(top, half_height + (0.39 if a.horn_count else 0.0), a.arm_length + HAND_RADIUS)
     bottom = half_height * 0.94 + a.leg_length + LEG_THICKNESS + 0.06
     r = creature.radius
     return creature.x - side * r, creature.y - top * r, creature.x + side * r, creature.y + bottom * r

@@ -220,7 +220,10 @@ def _name_color(
         if spread > _MAX_SPREAD:
             return _as_lab(lab), Word(None, 0.0, f"several colours in one object (spread {spread:.1f} dE)")
     else:
-        lab, trend = min(texture.tones, key=lambda tone: _ranked(tone)[0][0]), _trend_of_tones(view, core, texture)
+        lab, trend = (
+            min(texture.tones, key=lambda tone: _ranked(tone)[0][0]),
+            _trend_of_tones(view, core, texture),
+        )
         if trend > _MAX_TREND:
             return _as_lab(lab), Word(None, 0.0, f"its tones run from one colour to another ({trend:.1f} dE)")
     return _as_lab(lab), _color_word(lab, np.median(view.background[part], axis=0))

@@ -1,8 +1,8 @@
 """Ideal figures: what the words "star" or "crescent" mean, as pixel masks in a range of proportions.
 
-Part of the scorer. A star has five points, a cross four equal arms, a hexagon six equal sides, a crescent is a
-disc that another disc has bitten; each in several proportions, because a picture may show any of them. The
-renderer's proportions are not used.
+Part of the scorer. A star has five points, a cross four equal arms, a hexagon six equal sides, a crescent
+is a disc that another disc has bitten; each in several proportions, because a picture may show any of them.
+The renderer's proportions are not used.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ def ideal_figures() -> tuple[tuple[str, FloatArray], ...]:
     figures += [("hexagon", _filled(_hexagon(aspect))) for aspect in (1.0, 1.05)]
     figures += [("star", _filled(_star(inner))) for inner in (0.38, 0.42, 0.46, 0.5, 0.55)]
     figures += [("cross", _filled(_cross(arm))) for arm in (0.26, 0.3, 0.34, 0.38, 0.44)]
-    figures += [
-        ("crescent", _bitten(radius, away)) for radius in (0.75, 0.85) for away in (0.4, 0.5, 0.6)
-    ]
+    figures += [("crescent", _bitten(radius, away)) for radius in (0.75, 0.85) for away in (0.4, 0.5, 0.6)]
     return tuple(figures)
 
 

@@ -36,7 +36,8 @@ class SeenGizmo:
 
 
 def read_gizmo(view: View, part: BoolArray, whole: Detected) -> SeenGizmo | None:
-    """The gizmo that a connected part is, or None when it is none: higher than wide, of three colours or more."""
+    """The gizmo that a connected part is, or None when it is none: higher than wide, of three colours or
+    more."""
     if whole.shape is not None and whole.color is not None:
         return None
     solid = fill_holes(part)
@@ -57,7 +58,9 @@ def read_gizmo(view: View, part: BoolArray, whole: Detected) -> SeenGizmo | None
     rows, columns = part.shape
     middle_y = bottom - 0.5 * width
     center = ((left + right) / 2 / columns, middle_y / rows)
-    return SeenGizmo(box, center, part, patch, inside, _body_color(patch, inside), width / 2 / min(rows, columns))
+    return SeenGizmo(
+        box, center, part, patch, inside, _body_color(patch, inside), width / 2 / min(rows, columns)
+    )
 
 
 def _colors(values: FloatArray) -> int:

@@ -66,7 +66,8 @@ def identity_score(d: float, is_creature: bool) -> float:
 
 
 def assign(cost: FloatArray) -> list[int]:
-    """For each row the column that makes the sum of costs least, each column once; -1 where there are too few.
+    """For each row the column that makes the sum of costs least, each column once; -1 where there are too
+    few.
 
     Shapes: cost (R, C). At most six of either: all ways are tried.
     """

@@ -41,9 +41,9 @@ class Scenario:
 class Found:
     """What an edit turned out to be.
 
-    region: where it happened (old and new place). left: what the result shows beyond what had to stay and what
-    was asked for. everywhere: the whole picture was to change. unclear_source: why the source does not allow
-    a verdict, or "".
+    region: where it happened (old and new place). left: what the result shows beyond what had to stay and
+    what was asked for. everywhere: the whole picture was to change. unclear_source: why the source does not
+    allow a verdict, or "".
     """
 
     aspects: list[Aspect] = field(default_factory=list)
@@ -80,7 +80,9 @@ def judge_object_edit(scenario: Scenario, rule: EditRequirements) -> Found:
         found.aspects.append(Aspect("others", 0.0, met=False, reason=f"lost or changed: {', '.join(lost)}"))
     if found.left:
         names = ", ".join(f"{o.color or 'unclear'} {o.shape or 'thing'}" for o in found.left)
-        found.aspects.append(Aspect("nothing else", 0.0, met=False, reason=f"too much in the picture: {names}"))
+        found.aspects.append(
+            Aspect("nothing else", 0.0, met=False, reason=f"too much in the picture: {names}")
+        )
     return found
 
 
@@ -99,9 +101,7 @@ def _subject_of(before: Reading, rule: EditRequirements) -> tuple[Detected | Non
 
 
 def _is_named(seen: Detected, wanted: ObjectRequirement) -> bool:
-    return all(
-        getattr(wanted, word) in (None, getattr(seen, word)) for word in ("shape", "color", "fill")
-    )
+    return all(getattr(wanted, word) in (None, getattr(seen, word)) for word in ("shape", "color", "fill"))
 
 
 def _match_others(others: list[Detected], after: Reading) -> tuple[list[Detected], list[str]]:
@@ -155,7 +155,9 @@ def _colored(found: Found, color: str | None, subject: Detected, new: Detected) 
     if new.color == color:
         reason = f"only {progress:.2f} of the way from {subject.color} to {color}"
     else:
-        reason = f"it is {new.color}, not {color}" + (f" ({new.words['color'].reason})" if not new.color else "")
+        reason = f"it is {new.color}, not {color}" + (
+            f" ({new.words['color'].reason})" if not new.color else ""
+        )
     found.aspects.append(Aspect("color", min(score, _NEARLY), met=False, reason=reason))
 
 
@@ -163,7 +165,9 @@ def _same_outline(found: Found, subject: Detected, new: Detected) -> None:
     share = overlap(new.mask, subject.mask)
     met = share >= _SAME_PLACE and new.shape == subject.shape
     score = rate("same place", share) if new.shape == subject.shape else 0.0
-    reason = "" if met else f"the object moved or changed its shape ({new.words['shape'].reason or new.shape})"
+    reason = (
+        "" if met else f"the object moved or changed its shape ({new.words['shape'].reason or new.shape})"
+    )
     found.aspects.append(Aspect("outline", score, met, reason))
 
 
@@ -240,7 +244,9 @@ def _replace(scenario: Scenario, rule: EditRequirements, subject: Detected | Non
 def _stayed(scenario: Scenario, found: Found, subject: Detected, new: Detected) -> None:
     """Whether the middle stayed where it was."""
     height, width = scenario.old.shape[:2]
-    away = math.hypot((new.center[0] - subject.center[0]) * width, (new.center[1] - subject.center[1]) * height)
+    away = math.hypot(
+        (new.center[0] - subject.center[0]) * width, (new.center[1] - subject.center[1]) * height
+    )
     moved = away / math.sqrt(max(float(subject.mask.sum()), 1.0) / math.pi)
     met = moved <= _MAX_MOVED
     reason = "" if met else f"it moved by {moved:.1f} of its radius"
@@ -287,7 +293,9 @@ def _background(scenario: Scenario, rule: EditRequirements, _: Detected | None, 
     if rule.background is not None:
         met = same_name(name.value, rule.background)
         score = _MET + 3.0 * name.confidence if met else _NEARLY if name.value is None else 0.0
-        reason = "" if met else f"the background is {name.value}, not {rule.background} {name.reason}".rstrip()
+        reason = (
+            "" if met else f"the background is {name.value}, not {rule.background} {name.reason}".rstrip()
+        )
         found.aspects.append(Aspect("background", score, met, reason))
 
 

@@ -26,13 +26,13 @@ MAX_RESIDUAL = 0.07
 _CRESCENT_RESIDUAL = 0.24  # its outline jumps where the middle lies outside; nothing else is near it
 MIN_MARGIN = 0.012
 MIN_AGREEMENT = 0.86
-SAME_AREA = 0.012  # two figures whose agreement differs by less cover the thing equally well
+SAME_AREA = 0.012  # figures whose agreement differs by less cover a thing equally well
 _RING_HOLE = (0.10, 0.62)  # area of the hole over the area of the rest
 
 
 @dataclass(frozen=True)
 class Opinion:
-    """A shape's name or None, how well it fits (1 = perfectly), its lead over the next one, and the reason."""
+    """A shape's name or None, how well it fits (1 = perfectly), its lead over the next, and the reason."""
 
     shape: str | None
     fit: float
@@ -126,7 +126,8 @@ def _with_hole(
 
 
 def _by_area(view: Polar, expected: str) -> Opinion:
-    """The second opinion: the expected shape unless another one covers clearly more, or none covers enough."""
+    """The second opinion: the expected shape unless another one covers clearly more, or none covers
+    enough."""
     ideal = _ideals()
     seen = _in_rings(view.values)
     spectra = np.fft.rfft(seen, axis=1)

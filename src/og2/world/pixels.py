@@ -32,8 +32,8 @@ def read_pixels(image: Any) -> FloatArray:
     image: PIL, the path of a picture file, numpy (H, W), (H, W, 1|3|4) or (3|4, H, W), or a torch tensor of
     such shape; uint8, bool or float in [0, 1] (up to 0.1 outside is clipped). Transparent pixels are shown on
     white.
-    Raises: ImageError for anything else, for a file that cannot be read, for values that are not finite or out
-    of range, and for sizes and aspects not handled.
+    Raises: ImageError for anything else, for a file that cannot be read, for values that are not finite or
+    out of range, and for sizes and aspects not handled.
     """
     array = _as_array(image)
     if array.ndim == 3 and array.shape[0] in (3, 4) and array.shape[-1] not in (1, 3, 4):

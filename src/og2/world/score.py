@@ -8,7 +8,7 @@ and belong beside every score made with it. Edits are judged in `score_edit`, wh
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from itertools import permutations
 from typing import Any
 
@@ -127,7 +127,7 @@ def _assign(slots: list[Slot], wanted: tuple[ObjectRequirement, ...]) -> tuple[S
     """The pairing with most words met, relations left out: best sums over subsets of slots."""
     gain = np.array([[_words_met(slot, rule) for slot in slots] for rule in wanted])
 
-    @lru_cache(maxsize=None)
+    @cache
     def best(row: int, used: int) -> tuple[int, tuple[int, ...]]:
         if row == len(wanted):
             return 0, ()
@@ -158,7 +158,10 @@ def _atoms(chosen: tuple[Slot, ...], requirements: Requirements) -> dict[str, tu
             value = getattr(wanted, word)
             if value is not None:
                 found = None if seen is None else getattr(seen, word)
-                atoms[f"{word} {i + 1}" if many else word] = (found == value, seen is None or found is not None)
+                atoms[f"{word} {i + 1}" if many else word] = (
+                    found == value,
+                    seen is None or found is not None,
+                )
     for a, name, b in requirements.relations:
         first, second = chosen[a], chosen[b]
         holds = False if first is None or second is None else relation_holds(first, name, second)

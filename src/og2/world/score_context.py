@@ -1,4 +1,5 @@
-"""Verdicts on pictures with creatures, gizmos and plates, alone or with references whose subjects must appear.
+"""Verdicts on pictures with creatures, gizmos and plates, alone or with references whose subjects must
+appear.
 
 Pixels, references and requirements in; no scene and no renderer. PF (does the picture follow the words?) is
 the share of predicates met, SC (are they the same subjects?) the mean identity of the referenced subjects and
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -59,7 +61,8 @@ class ContextVerdict:
 
 @dataclass(frozen=True)
 class _Cast:
-    """Who stands for each required subject (index into what is seen, or -1), and how well it is recognised."""
+    """Who stands for each required subject (index into what is seen, or -1), and how well it is
+    recognised."""
 
     creatures: list[int]
     gizmos: list[int]
@@ -107,7 +110,10 @@ def _models(
 ) -> tuple[list[SeenCreature | SeenGizmo | None], str]:
     """For each required creature, then gizmo, what its reference shows; and which reference is unclear."""
     models: list[SeenCreature | SeenGizmo | None] = []
-    wanted: tuple[CreatureRequirement | GizmoRequirement, ...] = (*requirements.creatures, *requirements.gizmos)
+    wanted: tuple[CreatureRequirement | GizmoRequirement, ...] = (
+        *requirements.creatures,
+        *requirements.gizmos,
+    )
     for one in wanted:
         if one.reference is None:
             models.append(None)
@@ -186,7 +192,7 @@ def _words(wanted: Any, thing: Any) -> list[tuple[str, bool | None]]:
 def _at(center: tuple[float, float], position: str) -> bool:
     """Whether a middle lies in the named column; what rows say is left to relations."""
     names = tuple(COLUMNS)
-    edges = [(COLUMNS[a][1] + COLUMNS[b][0]) / 2 for a, b in zip(names, names[1:], strict=False)]
+    edges = [(COLUMNS[a][1] + COLUMNS[b][0]) / 2 for a, b in pairwise(names)]
     column = names[sum(center[0] >= edge for edge in edges)]
     return (column if column != "center" else "middle") == position or column == position
 
@@ -217,10 +223,15 @@ def _predicates(seen: Sight, requirements: Requirements, cast: _Cast) -> tuple[d
                 note(f"{kind} {i + 1} {word}", answer)
     for i, plate in enumerate(requirements.plates):
         text = seen.plates[i].text if i < len(seen.plates) else None
-        note(f"plate {i + 1} text", text is not None and (None if text.value is None else text.value == plate.text))
+        note(
+            f"plate {i + 1} text",
+            text is not None and (None if text.value is None else text.value == plate.text),
+        )
     for a, name, b in requirements.relations:
         one, other = boxes[a], boxes[b]
-        holds = one is not None and other is not None and relation_amount(one, name, other) > _MARGIN_OF_RELATION
+        holds = (
+            one is not None and other is not None and relation_amount(one, name, other) > _MARGIN_OF_RELATION
+        )
         note(f"{a + 1} {name} {b + 1}", holds)
     _backdrop(seen, requirements, note)
     return atoms, undecided

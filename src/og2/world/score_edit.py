@@ -31,9 +31,9 @@ class EditVerdict:
     """success: the edit was made, every other object is still there, the background has its colour.
 
     kept: share of pixels away from the edited object that are within 10 dE of the source;
-    kept_without_drift: the same after the best affine change of all colours was undone; drift: mean dE of that
-    change. NaN where it cannot be measured. sc, pq, overall: in [0, 10]; aspects: what the success score is the
-    least of.
+    kept_without_drift: the same after the best affine change of all colours was undone; drift: mean dE of
+    that change. NaN where it cannot be measured. sc, pq, overall: in [0, 10]; aspects: what the success
+    score is the least of.
     """
 
     success: bool

@@ -194,7 +194,7 @@ def _behind(creature: Creature, a: float, b: float) -> list[Stroke]:
     if anatomy.horn_count:
         wide = 0.28 * (anatomy.horn_count - 1) / 2 + 0.15
         params = (float(anatomy.horn_count), 0.28, 0.135, -0.75 * b, -b - 0.32)
-        found.append(_stroke(creature, "spikes", (-wide, -b - 0.33, wide, -0.7 * b), _IVORY, params))
+        found.append(_stroke(creature, "spikes", (-wide, -b - 0.38, wide, -0.7 * b), _IVORY, params))
     return found
 
 

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from og2.world.pixels import BoolArray, FloatArray, distance
+from og2.world.pixels import BoolArray, FloatArray, distance, erode
 
 MIN_TONES_APART = 13.0  # dE between two tones; less is shading
 _MAX_HUE_STEP = 40.0  # dE in a and b between two tones of one hue
 _MIN_SHARE = 0.10  # of the rarer tone
 _MAX_WITHIN = 3.4  # mean dE of the pixels from their tone,
 _MAX_WITHIN_SHARE = 0.2  # or this share of the tones' distance; a gradient has a quarter
+_MIN_DEEP_PX = 60  # of the inside that patterns are looked for in
+_MIN_DEEP_SHARE = 0.45  # of a pattern's second tone there, over its share everywhere
 _SIDE = 96  # of the spectrum
 _SECOND_DIRECTION = (0.28, 0.50)  # power of the direction at right angles: below = stripes, above = lattice
 _DOTS_SHARE = (0.37, 0.40)  # of the rarer tone: below = dots, above = checks
@@ -52,7 +54,15 @@ def name_texture(lab: FloatArray, core: BoolArray) -> Texture:
     share = float(is_second.mean())
     is_pattern = apart >= MIN_TONES_APART and share >= _MIN_SHARE and hue_step <= _MAX_HUE_STEP
     if not is_pattern or within > max(_MAX_WITHIN, _MAX_WITHIN_SHARE * apart):
-        return Texture("flat", (middle,), 0.7, "")  # whether it is one colour is for the colour's spread to say
+        return Texture(
+            "flat", (middle,), 0.7, ""
+        )  # whether it is one colour is for the colour's spread to say
+    deep = erode(core, 1.0)
+    if deep.sum() < _MIN_DEEP_PX:
+        return Texture("flat", (middle,), 0.5, "")
+    is_rarer = distance(lab, second) < distance(lab, first)
+    if float(is_rarer[deep].mean()) < _MIN_DEEP_SHARE * share:  # a soft rim, no pattern
+        return Texture("flat", (middle,), 0.5, "")
     return _by_spectrum(lab, core, (first, second), share)
 
 
