@@ -19,6 +19,7 @@ from og2.world.subjects import Sight
 _WHITE_L, _WHITE_CHROMA = 94.0, 7.0
 _MIN_WHITE = 0.98
 _MIN_SAME = 0.90
+_MIN_SAME_PICTURE = 0.98  # after a change of tone: the smallest object covers 3 % of a picture
 _SAME_DE = 10.0
 _MIN_OVERLAP = 0.85
 
@@ -71,8 +72,8 @@ def _tone(scenario: Scenario, rule: EditRequirements, _: tuple[Sight, Sight], fo
     )
     change = affine_between(old[::4], new[::4])
     rest = float((distance(old @ change[:3] + change[3], new) <= _SAME_DE).mean())
-    same = rest >= _MIN_SAME
-    reason = "" if same else f"only {rest:.2f} of the picture is the source in other colours"
+    same = rest >= _MIN_SAME_PICTURE
+    reason = "" if same else f"only {rest:.3f} of the picture is the source in other colours"
     found.aspects.append(Aspect("same picture", rate("preservation", rest), same, reason))
 
 
