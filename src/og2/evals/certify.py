@@ -24,7 +24,7 @@ from PIL import Image
 from og2.errors import ConfigError, RequestError
 from og2.evals.certificate import CLEAN, RIGHT, Certificate, Counts
 from og2.evals.controls import through_vae
-from og2.evals.items import PLAIN_DRAW, PLAIN_EDITS
+from og2.evals.items import PLAIN_DRAW, PLAIN_EDITS, SCORED_EDITS
 from og2.evals.near_miss import (
     EDIT_NEAR_MISSES,
     T2I_NEAR_MISSES,
@@ -32,16 +32,20 @@ from og2.evals.near_miss import (
     Draft,
     EditDraft,
     Picture,
+    with_stranger,
 )
+from og2.world.incontext import INCONTEXT_TASKS, sample_incontext
 from og2.world.prompts import PROMPT_TASKS, sample_prompt
+from og2.world.requirements import EditRequirements
 from og2.world.scenes import Scene, sample_scene, world_named
 from og2.world.score import score_edit, score_t2i
-from og2.world.spec import requirements, sample_edit
+from og2.world.score_context import score_context
+from og2.world.spec import Edit, requirements, sample_edit
 
 DEFAULT_N = 1500
-SIZES = "64 for the plain world, 128 for the full one"
+SIZES = "64 for the plain world, 128 for the full one, 256 in context"
 BLOCK = 10
-_PLAIN_PX, _FULL_PX = 64, 128
+_PLAIN_PX, _FULL_PX, _CONTEXT_PX = 64, 128, 256
 Corruption = Callable[[Picture, Generator], Picture]
 _SHIFT_DE = 5.0
 _SHIFT_SIZE = 1.03
@@ -176,7 +180,8 @@ def _block(plan: Plan, task: str, condition: str, block: int) -> dict[str, tuple
     """Accepted and number per kind, of BLOCK requests."""
     rng, dirt = (np.random.default_rng([plan.seed, zlib.crc32(task.encode()), block, use]) for use in (0, 1))
     world = "plain" if "plain" in task else "full"
-    size = plan.size or (_PLAIN_PX if world == "plain" else _FULL_PX)
+    usual = _CONTEXT_PX if task.startswith("incontext") else _PLAIN_PX if world == "plain" else _FULL_PX
+    size = plan.size or usual
     hand = "inked" if condition == INKED else "clean"
     shift = shifted if condition == SHIFTED else _as_it_is
     found: dict[str, tuple[int, int]] = {}
@@ -237,11 +242,11 @@ def _draw_cases(task: str) -> Maker:
     return make
 
 
-def _edit_cases(kind: str) -> Maker:
+def _edit_cases(kind: str, world: str) -> Maker:
     """Right results of a kind of edit and every wrong one; only the result is corrupted."""
 
     def make(rng: Generator, size: int, hand: str, shift: Callable[[Scene], Scene]) -> list[Case]:
-        edit = sample_edit(rng, (kind,))
+        edit = sample_edit(rng, (kind,), world=world)
         edit = replace(edit, source=shift(edit.source), target=shift(edit.target))
         draft = EditDraft(edit, size, hand)
         source = draft.draw(edit.source)
@@ -259,9 +264,31 @@ def _edit_cases(kind: str) -> Maker:
     return make
 
 
+def _context_cases(task: str) -> Maker:
+    """Right answers in context, copies of the first reference, and answers with another creature or gizmo."""
+
+    def make(rng: Generator, size: int, hand: str, shift: Callable[[Scene], Scene]) -> list[Case]:
+        asked = sample_incontext(rng, task)
+        draw = EditDraft(Edit(task, asked.target, asked.target, "", EditRequirements(task)), size, hand).draw
+        references = [draw(shift(scene)) for scene in asked.references]
+
+        def accepts(picture: Picture) -> bool:
+            return score_context(references, picture, asked.requirements).passed
+
+        return [
+            Case(RIGHT, draw(shift(asked.target)), accepts),
+            Case("copy reference", references[0], accepts),
+            Case("another subject", draw(shift(with_stranger(asked.target, rng))), accepts),
+        ]
+
+    return make
+
+
 TASKS: dict[str, Maker] = {
     **{f"t2i/{task}": _draw_cases(task) for task in (PLAIN_DRAW, *PROMPT_TASKS)},
-    **{f"edit/{name}": _edit_cases(kind) for kind, name in PLAIN_EDITS.items()},
+    **{f"edit/{name}": _edit_cases(kind, "plain") for kind, name in PLAIN_EDITS.items()},
+    **{f"edit/{kind}": _edit_cases(kind, "full") for kind in SCORED_EDITS},
+    **{f"incontext/{task}": _context_cases(task) for task in INCONTEXT_TASKS},
 }
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from og2.evals.outcomes import Item
 from og2.world.incontext import INCONTEXT_TASKS, sample_incontext
 from og2.world.object_edits import OBJECT_KINDS
+from og2.world.picture_edits import PICTURE_KINDS
 from og2.world.prompts import PROMPT_TASKS, sample_prompt
 from og2.world.spec import (
     EDIT_KINDS,
@@ -36,7 +37,7 @@ _STREAMS = {"t2i": 1, "edit": 2, "understanding": 3, "routing": 4}
 PLAIN_DRAW = "plain single"
 PLAIN_EDITS: dict[str, str] = {kind: f"plain {kind}" for kind in ("recolour", "add", "remove")}
 # Kinds of edits of the full world that the scorer can judge.
-SCORED_EDITS: tuple[str, ...] = OBJECT_KINDS
+SCORED_EDITS: tuple[str, ...] = (*OBJECT_KINDS, *PICTURE_KINDS)
 NUM_DRAW, NUM_EDIT, NUM_FAMILY = 200, 100, 50
 NUM_ASK, NUM_ROUTE = 60, 60
 

@@ -16,10 +16,12 @@ import numpy as np
 from og2.errors import ImageError
 from og2.world.detect import Detected, Reading, read
 from og2.world.measures import Kept, kept, rate
-from og2.world.object_edits import Scenario, judge_object_edit
+from og2.world.object_edits import Found, Scenario, judge_object_edit
 from og2.world.palette import srgb_to_lab
+from og2.world.picture_edits import PICTURE_KINDS, judge_picture_edit, quality_of
 from og2.world.pixels import BoolArray, dilate, distance, erode, working_pixels
 from og2.world.requirements import EditRequirements
+from og2.world.subjects import look
 
 _EDGE_PX = 1.5  # on both sides of an edge: a band of 3 px
 _GROW_PX = 3.0
@@ -74,11 +76,14 @@ def score_edit(source_image: Any, image: Any, requirements: EditRequirements) ->
     if old.shape != new.shape:
         return _unknown("source and result differ in size")
     scenario = Scenario(before, after, srgb_to_lab(old), srgb_to_lab(new))
-    return _judged(scenario, requirements)
+    if requirements.kind in PICTURE_KINDS:
+        sight = look(image)
+        found = judge_picture_edit(scenario, requirements, look(source_image), sight)
+        return _judged(scenario, found, quality_of(requirements.kind, found, sight))
+    return _judged(scenario, judge_object_edit(scenario, requirements), perceptual_quality(after))
 
 
-def _judged(scenario: Scenario, requirements: EditRequirements) -> EditVerdict:
-    found = judge_object_edit(scenario, requirements)
+def _judged(scenario: Scenario, found: Found, quality: float) -> EditVerdict:
     if found.unclear_source:
         return _unknown(found.unclear_source)
     region = dilate(found.region, _GROW_PX)
@@ -98,7 +103,7 @@ def _judged(scenario: Scenario, requirements: EditRequirements) -> EditVerdict:
         left_alone.drift,
         min((score for _, score in aspects), default=0.0),
         rate("preservation", left_alone.without_drift),
-        perceptual_quality(scenario.after),
+        quality,
         aspects,
     )
 
