@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 MINI = ROOT / "src" / "og2" / "checkpoints" / "mini" / "transformer" / "config.json"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINE = re.compile(r'^(?: {4}|\$ )?(?:echo (?P<said>"[^"]*") \| )?(?P<line>og2 (?!COMMAND).*?)(?:\s+#.*)?$')
-LONG = ("train", "eval")
+LONG = ("train", "eval", "cache", "data", "export")
 
 
 def commands(page: Path) -> list[tuple[list[str], str | None]]:
@@ -41,7 +41,7 @@ def commands(page: Path) -> list[tuple[list[str], str | None]]:
 def adapted(arguments: list[str]) -> list[str]:
     """The line as it can be run here: offline, and without hours of work."""
     if arguments[0] in LONG:
-        return [arguments[0], *(arguments[1:2] if arguments[0] == "eval" else []), "--help"]
+        return [arguments[0], *(arguments[1:2] if arguments[0] in ("eval", "data") else []), "--help"]
     if "--model" in arguments and arguments[0] in ("generate", "edit") and "--dry-run" not in arguments:
         return [*arguments, "--dry-run"]
     return arguments

@@ -32,7 +32,7 @@ class AdaptedPipeline(LoraBaseMixin, PlacedPipeline):
     transformer_hash: str = ""
     adapter_notes: tuple[str, ...] = ()
 
-    def load_lora_weights(
+    def load_lora_weights(  # pyright: ignore[reportIncompatibleMethodOverride]  diffusers' takes anything
         self,
         source: str | os.PathLike[str],
         adapter_name: str | None = None,

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -202,7 +205,7 @@ def test_a_bad_row_stops_the_run_or_is_counted_and_named_and_nothing_takes_its_p
     numbers = set(range(place["next"])) - set(place["waiting"]) - {entry.draw for entry in skipped}
     wanted = [source.row(mixed.draw(n).index).id for n in numbers]
     assert Counter(name for batch in batches for name in batch.ids) == Counter(wanted)
-    assert batches[-1].position["bad"] == ["rows:4"]
+    assert place["bad"] == ["rows:4"]
 
 
 def test_a_row_larger_than_the_budget_is_a_bad_row(kit: Kit) -> None:
@@ -215,17 +218,74 @@ def test_a_worker_that_dies_ends_the_run_with_one_sentence(kit: Kit) -> None:
     with made:
         next(made)
         assert made._reading is not None
-        for process in list(made._reading._pool._processes.values()):  # type: ignore[union-attr]
-            os.kill(process.pid, signal.SIGKILL)
-        with pytest.raises(
-            DataError, match=r"a data worker died while the run waited for draw \d+, row \w+:\d+;"
-        ):
+        workers = [worker.process.pid for worker in made._reading.workers]
+        for sent in (signal.SIGINT, signal.SIGKILL):  # the first is Ctrl-C, which the run itself answers
+            for pid in workers:
+                os.kill(pid, sent)
+            if sent == signal.SIGINT:
+                [next(made) for _ in range(6)]
+        with pytest.raises(DataError, match=r"a data worker died( while it read draw \d+, row \w+:\d+)?;"):
             [next(made) for _ in range(50)]
+
+
+KILLED = """
+import sys, time
+from og2.data.examples import ReadConfig, Reader
+from og2.data.mix import Mixture
+from og2.data.sources import Place
+from og2.data.workers import Reading
+from og2.data.world_source import WorldOptions, WorldSource
+if __name__ == "__main__":
+    source = WorldSource(Place("w", None, None, "t2i"), WorldOptions(rows=9))
+    reading = Reading(Reader(Mixture([source], [1.0], 0), ReadConfig()), 2)
+    [begun() for begun in [reading.begin(n) for n in range(4)]]
+    print(*(worker.process.pid for worker in reading.workers), flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_run_that_is_killed_takes_its_workers_with_it(tmp_path: Path) -> None:
+    (tmp_path / "run.py").write_text(KILLED)
+    run = subprocess.Popen([sys.executable, tmp_path / "run.py"], stdout=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    workers = [int(pid) for pid in run.stdout.readline().split()]
+    assert workers
+    run.kill()
+    run.wait()
+    until = time.monotonic() + 30
+    while any(map(is_running, workers)):
+        assert time.monotonic() < until, "workers are still there"
+        time.sleep(0.1)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
+    except (ProcessLookupError, FileNotFoundError):
+        return False
 
 
 def test_a_number_of_packs_that_ranks_do_not_divide_is_refused(kit: Kit) -> None:
     with pytest.raises(ConfigError, match="packs_per_step=4 is no multiple of the 3 processes; use 3"):
         loader(kit, mixture(), LoaderConfig(packs_per_step=4), 0, 3)
+
+
+def test_a_run_may_go_on_with_smaller_packs(kit: Kit) -> None:
+    first = loader(kit, mixture(), LoaderConfig(PACKING, prefetch=0))
+    drawn = [name for batch in steps(first, 2) for name in batch.ids]
+    smaller = LoaderConfig(PackingConfig(budget=120, waiting=0), prefetch=0)
+    resumed = first
+    for _ in range(4):  # stopped after every step
+        state = resumed.state_dict()
+        resumed = loader(kit, mixture(), smaller)
+        resumed.load_state_dict(state)
+        drawn += [name for batch in steps(resumed, 1) for name in batch.ids]
+    place = resumed.state_dict()["lanes"]["0"]
+    numbers = set(range(place["next"])) - set(place["waiting"])
+    mixed = mixture()
+    wanted = [mixed.sources[d.source].row_id(d.index) for d in map(mixed.draw, numbers)]
+    assert Counter(drawn) == Counter(wanted)
 
 
 def test_a_position_of_another_mixture_is_refused(kit: Kit) -> None:

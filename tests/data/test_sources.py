@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,11 @@ def test_a_truncated_shard_and_one_with_pickles_are_refused(tmp_path: Path) -> N
         (tmp_path / "cut.tar").write_bytes(whole[:kept])
         with pytest.raises(DataError, match=r"cut.tar (is damaged|ends within)"):
             opened("webdataset", tmp_path / "cut.tar")
+    with tarfile.open(tmp_path / "0.tar") as tar:
+        boundary = tar.getmembers()[2].offset
+    (tmp_path / "cut.tar").write_bytes(whole[:boundary])
+    with pytest.raises(DataError, match="ends without a tar file's end mark"):
+        opened("webdataset", tmp_path / "cut.tar")
     (tmp_path / "noise.tar").write_bytes(os.urandom(4096))
     with pytest.raises(DataError, match=r"noise.tar is damaged or no plain tar"):
         opened("webdataset", tmp_path / "noise.tar")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -171,6 +172,31 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
     assert rates[3:7] == [OPTIM.lr] * 4
     assert rates[-1] == pytest.approx(0.0, abs=1e-9)
     assert all(a >= b for a, b in pairwise(rates[6:]))
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamw8bit"])
+def test_the_optimizer_goes_on_where_it_was(tmp_path: Path, name: str) -> None:
+    if name == "adamw8bit":
+        pytest.importorskip("torchao")
+
+    class Wide(Line):
+        def __init__(self, fail_at: int | None = None) -> None:
+            super().__init__(fail_at)
+            self.module = nn.Sequential(nn.Linear(3, 512), nn.Linear(512, 16), nn.Linear(16, 1))
+            self.parallel = Parallel(self.module)
+
+    optim = replace(OPTIM, optimizer=name)
+    with torch.compiler.set_stance("force_eager"):  # torchao's arithmetic, without its compiler
+        train(Wide(), _config(tmp_path / "whole"), optim)
+        with pytest.raises(KeyboardInterrupt):
+            train(Wide(fail_at=7), _config(tmp_path / "cut"), optim)
+        train(Wide(), _config(tmp_path / "cut"), optim)
+    whole, cut = _final(tmp_path / "whole"), _final(tmp_path / "cut")
+    for group, tensors in whole.tensors.items():
+        for key, tensor in tensors.items():
+            assert torch.equal(tensor, cut.tensors[group][key]), (group, key)
+    codes = [key for key in whole.tensors["optimizer"] if key.endswith("|codes")]
+    assert bool(codes) == (name == "adamw8bit")
 
 
 def test_the_average_follows_and_swaps_back() -> None:

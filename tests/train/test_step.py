@@ -18,6 +18,7 @@ from og2.conditioning.templates import render_prompt
 from og2.conditioning.vlm import tokenize
 from og2.data.packing import Item, make_pack
 from og2.errors import ConfigError
+from og2.model.weights import load_transformer
 from og2.train import checkpoint
 from og2.train.transformer import TransformerTask, make_task, run
 
@@ -83,8 +84,8 @@ def _result(folder: Path) -> tuple[list[dict], dict[str, dict[str, Tensor]]]:
     return records, snapshot.tensors
 
 
-def _assert_same(one: Path, other: Path) -> None:
-    """Losses and gradient norms of all steps, and the optimizer's mean gradient of every parameter."""
+def _assert_same(one: Path, other: Path, tolerance: float = 1e-6) -> None:
+    """Losses and gradient norms of all steps, and the optimizer's mean gradient."""
     (records, tensors), (other_records, other_tensors) = _result(one), _result(other)
     losses = ("loss", "grad_norm", "loss_t2i", "loss_edit")
     last, other_last = records[-1], other_records[-1]
@@ -92,13 +93,15 @@ def _assert_same(one: Path, other: Path) -> None:
     for name in losses:
         if name in last:
             assert last[name] == pytest.approx(other_last[name], rel=1e-6, abs=1e-6), name
-    means = {k: v for k, v in tensors["optimizer"].items() if k.endswith("|exp_avg")}
-    largest = max(float(mean.abs().max()) for mean in means.values())
-    for name, mean in means.items():
-        assert float((mean - other_tensors["optimizer"][name]).abs().max()) <= 1e-6 * largest, name
+    names = [name for name in tensors["optimizer"] if name.endswith("|exp_avg")]
+    mean, other_mean = (
+        torch.cat([group["optimizer"][name].flatten().double() for name in names])
+        for group in (tensors, other_tensors)
+    )
+    assert float((mean - other_mean).norm()) <= tolerance * float(mean.norm())
     for name, tensor in tensors["parameters"].items():
-        # AdamW divides by the gradient's own size, so roundings of tiny gradients show: 5 % of one step.
-        assert float((tensor - other_tensors["parameters"][name]).abs().max()) <= 0.05 * 1e-4, name
+        # AdamW divides by the gradient's own size, so roundings of tiny gradients show: a share of one step.
+        assert float((tensor - other_tensors["parameters"][name]).abs().max()) <= 5e4 * tolerance * 1e-4, name
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +111,23 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_processes_train_as_one(alone: Path, tmp_path: Path, strategy: str) -> None:
-    in_processes(2, _train, tmp_path, (f"compute.strategy={strategy}",))
+@pytest.mark.parametrize("changes", [("ddp", "false"), ("fsdp", "true")], ids=lambda c: c[0])
+def test_two_processes_train_as_one(alone: Path, tmp_path: Path, changes: tuple[str, str]) -> None:
+    strategy, checkpointing = changes
+    options = (f"compute.strategy={strategy}", f"compute.checkpointing={checkpointing}")
+    in_processes(2, _train, tmp_path, options)
     _assert_same(alone, tmp_path)
+    expected, exported = (load_transformer(folder / "export") for folder in (alone, tmp_path))
+    for a, b in zip(expected.parameters(), exported.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=5e-6)
+
+
+def test_sharded_training_in_bfloat16_stays_near(alone: Path, tmp_path: Path) -> None:
+    in_processes(2, _train, tmp_path, ("compute.strategy=fsdp", "compute.precision=bf16"))
+    last, exact = _result(tmp_path)[0][-1], _result(alone)[0][-1]
+    assert last["loss"] == pytest.approx(exact["loss"], rel=0.03)
+    assert last["grad_norm"] == pytest.approx(exact["grad_norm"], rel=0.1)
+    assert all(tensor.dtype == torch.float32 for tensor in _result(tmp_path)[1]["parameters"].values())
 
 
 def test_one_large_pack_trains_as_four_accumulated_ones(tmp_path: Path) -> None:
@@ -120,7 +136,19 @@ def test_one_large_pack_trains_as_four_accumulated_ones(tmp_path: Path) -> None:
     for packs, budget in {4: 3 * sample, 1: 12 * sample}.items():
         changes = (f"data.loader.packs_per_step={packs}", f"data.loader.packing.budget={budget}")
         _train(tmp_path / str(packs), (*even, *changes, "data.read.drop_text=1.0"))
-    _assert_same(tmp_path / "1", tmp_path / "4")
+    # Products of other shapes round otherwise in float32; in float64 they agree to 1e-10, see below.
+    _assert_same(tmp_path / "1", tmp_path / "4", tolerance=1e-5)
+
+
+def test_accumulated_packs_give_the_gradient_of_one_pack(double: TransformerTask) -> None:
+    items = [_item(n, [(1 + n % 3, 2)] * (1 + n % 2), 3, "3") for n in range(12)]
+    one, gradient = _loss_and_gradient(double, [items])
+    four, accumulated = _loss_and_gradient(double, [items[k::4] for k in range(4)])
+    assert one == pytest.approx(four, rel=1e-10)
+    largest = max(float(g.abs().max()) for g in gradient)
+    assert all(
+        float((a - b).abs().max()) <= 1e-10 * largest for a, b in zip(gradient, accumulated, strict=True)
+    )
 
 
 def test_a_sharded_run_goes_on_with_another_number_of_processes(alone: Path, tmp_path: Path) -> None:

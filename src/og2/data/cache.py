@@ -88,8 +88,9 @@ def tensors_of(entry: bytes) -> dict[str, Tensor]:
 
 
 def picture_key(content: str, limits: tuple[int, int], vae_hash: str) -> str:
-    """The key of a picture's posterior; content: `content_hash`, limits: (max_pixels, max_side) of the resize
-    rule.
+    """The key of a picture's posterior.
+
+    `content`: its `content_hash`; `limits`: (max_pixels, max_side) of the resize rule.
     """
     return _hash("picture", content, *map(str, limits), vae_hash)
 
@@ -107,8 +108,7 @@ def content_hash(picture: bytes | np.ndarray) -> str:
 
 
 def folder_hash(*folders: Path, note: str = "") -> str:
-    """The hash of networks on disk: names and bytes of the weights, configurations and tokenizers in these
-    folders.
+    """The hash of networks on disk: names and bytes of weights, configurations and tokenizers.
 
     `note`: what else decides about the numbers, such as the dtype.   Raises: CheckpointError when nothing is
     there.

@@ -1,5 +1,4 @@
-"""The lint behind `og2 data check`: every row of a mix read as training would read it, and what is found
-said.
+"""The lint behind `og2 data check`: every row of a mix, read as training would read it.
 
 It looks for rows that cannot be used (missing or damaged pictures, paths outside the root, sizes, malformed
 lines), pictures that are there more than once, edits whose result is their input, prompts that are empty or
@@ -68,11 +67,11 @@ class SourceReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found. `sizes`: targets by "width x height" as trained; `prompt_tokens`: least, median, 95 %,
-    most.
+    """What was found.
 
-    `duplicates`: ids of rows with the very same target, group by group. `num_problems` counts what `problems`
-    lists only up to a limit.
+    `sizes`: targets by "width x height" as trained. `prompt_tokens`: least, median, 95 %, most. `duplicates`:
+    ids of rows with the very same target, group by group. `num_problems` counts what `problems` lists only up
+    to a limit.
     """
 
     sources: tuple[SourceReport, ...]
@@ -117,8 +116,9 @@ def check_data(
     config: CheckConfig,
     on_progress: Progress | None = None,
 ) -> Report:
-    """The report on a mixture; pictures are decoded and sized as `read` says.   Raises: DataError for a dead
-    worker.
+    """The report on a mixture; pictures are decoded and sized as `read` says.
+
+    Raises: DataError when a worker died.
     """
     rows = RowNumbers(mixture, config.max_rows)
     reading = Reading(_Inspector(rows, read, processor, config.max_text_tokens), config.workers)
@@ -130,8 +130,9 @@ def check_data(
 
 
 class RowNumbers:
-    """The rows of all sources of a mixture under running numbers; of each source at most so many, evenly
-    spread.
+    """The rows of all sources of a mixture under running numbers.
+
+    `max_rows`: of each source at most so many, evenly spread.
     """
 
     def __init__(self, mixture: Mixture, max_rows: int | None = None) -> None:

@@ -1,5 +1,4 @@
-"""Samples into what the transformer trains on: the frozen VAE's latents and the frozen language model's
-features.
+"""Samples into what the transformer trains on: latents of the frozen VAE, features of the language model.
 
 Every picture and every prompt is encoded by itself, so a result never depends on its neighbours, and what the
 cache gives is bit for bit what would have been computed. The draw from a posterior is a pure function of
@@ -60,9 +59,9 @@ class Networks:
 
 @dataclass(frozen=True)
 class EncodeConfig:
-    """`sample_targets`: draw targets from the posterior instead of taking its mean (references are always
-    drawn).
+    """How samples are encoded.
 
+    `sample_targets`: draw targets from the posterior instead of taking its mean (references always are).
     `max_text_tokens`: longest prompt with its template, in tokens; None for what the language model allows.
     """
 
@@ -115,9 +114,11 @@ class Encoder:
 
     @torch.no_grad()
     def posterior(self, picture: SizedPicture) -> dict[str, Tensor]:
-        """What the VAE gives for a picture: `mean` and `std` (C, h, w), unscaled, in the dtype they were
-        computed in, and `scaling` (2,), the shift and the factor between its latents and the
-        transformer's."""
+        """What the VAE gives for a picture: `mean`, `std` (C, h, w), and `scaling` (2,).
+
+        Mean and deviation are unscaled, in the dtype they were computed in; `scaling` are the shift and the
+        factor between the VAE's latents and the transformer's.
+        """
         if picture.entry is not None:
             return tensors_of(picture.entry)
         vae = self.networks.vae
@@ -153,9 +154,7 @@ class Encoder:
         )
 
     def _drawn(self, picture: SizedPicture, draw: int, slot: int, is_sampled: bool = True) -> Tensor:
-        """Scaled latents (C, h, w), float32: a draw from the posterior of a sample's picture `slot`, or its
-        mean.
-        """
+        """Scaled latents (C, h, w), float32: a draw from the posterior of picture `slot`, or its mean."""
         posterior = self.posterior(picture)
         latents, (shift, factor) = posterior["mean"].float(), posterior["scaling"].tolist()
         if is_sampled:

@@ -172,9 +172,7 @@ class Reader:
         return [*found, ("", "prompt")] if self.config.drop_text else found
 
     def _conditions(self, example: Example, rng: Generator) -> tuple[str, Form, tuple[StoredPicture, ...]]:
-        """Prompt, its form, and input pictures of one draw; all four chances are drawn whatever comes of
-        them.
-        """
+        """Prompt, its form, and input pictures of one draw; chances do not disturb each other."""
         drop_text, drop_references, strip, chat = rng.random(4).tolist()
         config, prompt, pictures = self.config, example.row.instruction, example.input_pictures
         if drop_text < config.drop_text:

@@ -70,11 +70,11 @@ class HubSource:
 
     def row(self, index: int) -> Row:
         """What is written about row `index`; its pictures are named by their columns."""
-        return self._row(self.table[index], index)
+        return self._row(self._held(index), index)
 
     def example(self, index: int) -> Example:
         """Row `index` with the bytes of its pictures."""
-        held, options = self.table[index], self.options
+        held, options = self._held(index), self.options
         row = self._row(held, index)
         inputs = _listed(held[options.input_images]) if options.input_images else []
         output = held[options.output_image] if row.output_image is not None and options.output_image else None
@@ -83,6 +83,12 @@ class HubSource:
             tuple(self._picture(value, row.id) for value in inputs),
             None if output is None else self._picture(output, row.id),
         )
+
+    def _held(self, index: int) -> dict[str, Any]:
+        try:
+            return self.table[index]
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.row_id(index)} cannot be read: {' '.join(str(error).split())}") from error
 
     def _row(self, held: dict[str, Any], index: int) -> Row:
         options = self.options

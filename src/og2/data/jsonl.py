@@ -7,6 +7,7 @@ whole.
 from __future__ import annotations
 
 import json
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,7 @@ class JsonlOptions:
 
 
 class JsonlSource:
-    """Rows of one or several JSONL files; pictures lie in `root`, by default the folder of the row's own
-    file.
-    """
+    """Rows of one or several JSONL files; pictures lie in the root, by default the row's own folder."""
 
     def __init__(self, place: Place, options: JsonlOptions) -> None:
         """Raises: ConfigError when the directory holds no such file; DataError for a broken list of rows."""
@@ -51,8 +50,7 @@ class JsonlSource:
         """The file, where there are several, and the line."""
         which, within = self._place(index)
         lines = self._indices[which]
-        number = within + 1 if isinstance(lines, list) else int(lines[within][0])
-        return f"{self._labels[which]}:{number}"
+        return f"{self._labels[which]}:{within + 1 if isinstance(lines, list) else lines.number(within)}"
 
     def row(self, index: int) -> Row:
         """What is written about row `index`."""
@@ -80,7 +78,7 @@ class JsonlSource:
             return parse_row(lines[within], row_id, self.name, self.task), file
         try:
             with file.open("rb") as stream:
-                stream.seek(int(lines[within][1]))
+                stream.seek(int(lines.starts[within]))
                 line = stream.readline()
         except OSError as error:
             raise DataError(f"{row_id}: cannot read {file} ({error.strerror})") from error
@@ -91,21 +89,37 @@ def _is_rows(path: Path) -> bool:
     return path.suffix in (".jsonl", ".json") and path.is_file()
 
 
-def _index(file: Path, label: str) -> np.ndarray | list[Any]:
-    """(rows, 2): number from 1 and first byte of every line that is not blank; or a list of rows itself."""
+@dataclass(frozen=True)
+class _Lines:
+    """Where the rows of one file begin, and after how many rows each blank line lies."""
+
+    starts: np.ndarray
+    blanks: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def number(self, row: int) -> int:
+        """The line that row `row` is in, from 1."""
+        return row + 1 + int(np.searchsorted(self.blanks, row, side="right"))
+
+
+def _index(file: Path, label: str) -> _Lines | list[Any]:
+    starts, blanks, start = array("q"), array("q"), 0
     try:
         with file.open("rb") as stream:
             if file.suffix == ".json" and stream.read(64).lstrip().startswith(b"["):
                 return _list_of_rows(file, label)
             stream.seek(0)
-            found, start = [], 0
-            for number, line in enumerate(stream, start=1):
+            for line in stream:
                 if line.strip():
-                    found.append((number, start))
+                    starts.append(start)
+                else:
+                    blanks.append(len(starts))
                 start += len(line)
     except OSError as error:
         raise DataError(f"source {label}: cannot read {file} ({error.strerror})") from error
-    return np.array(found, dtype=np.int64).reshape(-1, 2)
+    return _Lines(np.array(starts, dtype=np.int64), np.array(blanks, dtype=np.int64))
 
 
 def _list_of_rows(file: Path, label: str) -> list[Any]:

@@ -14,10 +14,9 @@ import itertools
 import logging
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from og2.data.examples import Reader, Sample, Skipped
@@ -57,18 +56,15 @@ class LoaderConfig:
 
 @dataclass(frozen=True)
 class StepBatch:
-    """What one rank trains on in step `step`: its packs in order of their lanes, and what was left out and
-    why.
+    """What one rank trains on in step `step`: its packs in order of their lanes.
 
-    `position` is the loader's state after this step. `wait_s` is the time that was spent waiting for the
-    step.
+    `skipped`: draws that were left out, and why. `position`: the loader's state after this step.
     """
 
     step: int
     packs: tuple[Pack, ...]
     skipped: tuple[Skipped, ...]
     position: dict[str, Any]
-    wait_s: float = 0.0
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -84,11 +80,6 @@ class StepBatch:
     def num_target_tokens(self) -> int:
         """Target tokens of this rank's packs; known without looking at the device."""
         return sum(pack.num_target_tokens for pack in self.packs)
-
-    @property
-    def num_tokens(self) -> int:
-        """All tokens of this rank's packs."""
-        return sum(pack.num_tokens for pack in self.packs)
 
 
 class Loader:
@@ -133,7 +124,6 @@ class Loader:
 
     def __next__(self) -> StepBatch:
         """The next step.   Raises: DataError when more rows are bad than allowed, or a worker died."""
-        started = time.perf_counter()
         if self._steps is None:
             self._reading = Reading(self.reader, self.config.workers)
             made = self._make_steps(self._position, self._reading)
@@ -144,7 +134,7 @@ class Loader:
             self.close()
             raise
         self._position = batch.position
-        return replace(batch, wait_s=time.perf_counter() - started)
+        return batch
 
     def close(self) -> None:
         """End workers and prefetching; the position stays, and the next `next` starts anew from it."""
@@ -177,32 +167,31 @@ class Loader:
                 f"the data position lacks lanes {', '.join(missing)}; join the states of all ranks"
             )
         self.close()
-        self._position = {**own, "step": state["step"], "bad": list(state["bad"])}
-        self._position["lanes"] = {lane: copy.deepcopy(state["lanes"][lane]) for lane in own["lanes"]}
+        lanes = {lane: copy.deepcopy(state["lanes"][lane]) for lane in own["lanes"]}
+        self._position = {**own, "step": state["step"], "lanes": lanes}
 
     def _first_position(self) -> dict[str, Any]:
         return {
             "step": 0,
             "mixture": self.reader.mixture.fingerprint,
             "packs_per_step": self.config.packs_per_step,
-            "bad": [],
-            "lanes": {str(lane): {"next": lane, "waiting": []} for lane in self.lanes},
+            "lanes": {str(lane): {"next": lane, "waiting": [], "bad": []} for lane in self.lanes},
         }
 
     def _make_steps(
         self, position: Mapping[str, Any], reading: Reading[Sample | Skipped]
     ) -> Iterator[StepBatch]:
-        bad = _BadRows(position["bad"], self.config.max_bad_rows)
-        lanes = [
-            _Lane(position["lanes"][str(lane)], self.config, reading, self.encoder, bad)
-            for lane in self.lanes
-        ]
+        known = [row for lane in self.lanes for row in position["lanes"][str(lane)]["bad"]]
+        bad, workers = _BadRows(known, self.config.max_bad_rows), self.config.workers
+        # Lanes are filled one after another: each needs as many draws begun as keep all workers busy.
+        ahead = max(1 + workers, AHEAD * workers // len(self.lanes))
+        shared = _Shared(reading, self.encoder, bad, ahead)
+        lanes = [_Lane(position["lanes"][str(lane)], self.config, shared) for lane in self.lanes]
         for step in itertools.count(position["step"]):
             packs = tuple(lane.next_pack() for lane in lanes)
             after = {
                 **position,
                 "step": step + 1,
-                "bad": list(bad.ids),
                 "lanes": {str(n): lane.position() for n, lane in zip(self.lanes, lanes, strict=True)},
             }
             yield StepBatch(step, packs, bad.take(), after)
@@ -217,8 +206,7 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if len(same) != 1:
         raise ConfigError(f"data positions of different steps or runs cannot be joined: {sorted(same)}")
     lanes = {lane: place for state in states for lane, place in state["lanes"].items()}
-    bad = sorted({row for state in states for row in state["bad"]})
-    return {**states[0], "lanes": dict(sorted(lanes.items(), key=lambda pair: int(pair[0]))), "bad": bad}
+    return {**states[0], "lanes": dict(sorted(lanes.items(), key=lambda pair: int(pair[0])))}
 
 
 class _BadRows:
@@ -246,38 +234,36 @@ class _BadRows:
         return taken
 
 
+@dataclass(frozen=True)
+class _Shared:
+    """What the lanes of a rank have in common; `ahead`: draws that each has begun."""
+
+    reading: Reading[Sample | Skipped]
+    encoder: ItemEncoder
+    bad: _BadRows
+    ahead: int
+
+
 class _Lane:
     """The draws of one pack of every step, in order."""
 
-    def __init__(
-        self,
-        position: Mapping[str, Any],
-        config: LoaderConfig,
-        reading: Reading[Sample | Skipped],
-        encoder: ItemEncoder,
-        bad: _BadRows,
-    ) -> None:
-        self.stride, self.reading, self.encoder, self.bad = config.packs_per_step, reading, encoder, bad
+    def __init__(self, position: Mapping[str, Any], config: LoaderConfig, shared: _Shared) -> None:
+        self.stride, self.shared = config.packs_per_step, shared
         self.packer = Packer(config.packing)
         self.next: int = position["next"]
         self._begun: deque[Callable[[], Sample | Skipped]] = deque()
-        self._ahead = max(1, AHEAD * config.workers)
-        for draw in position["waiting"]:
-            pack = self._add(reading.begin(draw)())
-            assert pack is None, "what waited for a pack cannot fill one"
+        self._bad_ids: dict[str, None] = dict.fromkeys(position["bad"])
+        self._again: deque[int] = deque(position["waiting"])
 
     def position(self) -> dict[str, Any]:
         """Where the lane stands between packs."""
-        return {"next": self.next, "waiting": list(self.packer.waiting)}
+        waiting = [*self.packer.waiting, *self._again]
+        return {"next": self.next, "waiting": waiting, "bad": list(self._bad_ids)}
 
     def next_pack(self) -> Pack:
         """The next pack.   Raises: DataError."""
         for _ in range(MOST_IN_A_ROW):
-            while len(self._begun) < self._ahead:
-                self._begun.append(self.reading.begin(self.next + len(self._begun) * self.stride))
-            read = self._begun.popleft()()
-            self.next += self.stride
-            pack = self._add(read)
+            pack = self._add(self._read())
             if pack is not None:
                 return pack
         raise DataError(
@@ -285,16 +271,25 @@ class _Lane:
             "are left out"
         )
 
+    def _read(self) -> Sample | Skipped:
+        """What waited when the run stopped, then the draws that follow."""
+        if self._again:
+            return self.shared.reading.begin(self._again.popleft())()
+        while len(self._begun) < self.shared.ahead:
+            self._begun.append(self.shared.reading.begin(self.next + len(self._begun) * self.stride))
+        self.next += self.stride
+        return self._begun.popleft()()
+
     def _add(self, read: Sample | Skipped) -> Pack | None:
-        if isinstance(read, Skipped):
-            self.bad.add(read)
-            return None
-        try:
-            return self.packer.add(self.encoder.item(read))
-        except (DataError, RequestError) as error:
-            name, reason = read.row.id, str(error)
-            self.bad.add(Skipped(read.draw, name, reason if name in reason else f"{name}: {reason}"))
-            return None
+        if isinstance(read, Sample):
+            try:
+                return self.packer.add(self.shared.encoder.item(read))
+            except (DataError, RequestError) as error:
+                name, reason = read.row.id, str(error)
+                read = Skipped(read.draw, name, reason if name in reason else f"{name}: {reason}")
+        self._bad_ids.setdefault(read.id)
+        self.shared.bad.add(read)
+        return None
 
 
 class _Ahead(Iterator[StepBatch]):

@@ -209,9 +209,7 @@ def _open_entries(
 
 
 def _apportion(weights: Sequence[float], total: int) -> list[int]:
-    """Whole numbers in proportion to the weights that add up to `total`, each at least one; largest
-    remainders.
-    """
+    """Whole numbers that add up to `total`, in proportion to the weights, each at least one."""
     exact = [weight / sum(weights) * total for weight in weights]
     counts = [max(1, int(value)) for value in exact]
     order = sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])

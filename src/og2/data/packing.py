@@ -42,8 +42,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Item:
-    """One sample, encoded: features of its text (L, F), latents (C, h, w) of references and target; or an
-    answer.
+    """One sample, encoded: text features (L, F), latents (C, h, w) of references and target; or an answer.
 
     `text_key` is equal for items whose text features are equal (dropped prompts), so that a pack holds them
     once.

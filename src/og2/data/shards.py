@@ -126,11 +126,14 @@ def _records(number: int, shard: Path, source: str) -> Iterator[_Record]:
                     members = {}
                 key = full
                 members[rest] = (member.offset_data, member.size)
+        with shard.open("rb") as stream:
+            stream.seek(max(0, total - 512))
+            if any(stream.read()):
+                raise DataError(f"source {source}: {shard} ends without a tar file's end mark; copy it again")
     except (tarfile.TarError, OSError) as error:
         raise DataError(
             f"source {source}: the shard {shard} is damaged or no plain tar file ({error}); copy it again, "
-            "or take "
-            "it out"
+            "or take it out"
         ) from error
     if members:
         yield _Record(number, key, members)

@@ -24,9 +24,7 @@ class SourceKind:
 
 @dataclass(frozen=True)
 class Place:
-    """What every source is told: its name, where its rows are, the data root, the task of rows that name
-    none.
-    """
+    """What every source is told: name, where its rows are, data root, task of rows that name none."""
 
     name: str
     path: Path | None

@@ -1,16 +1,23 @@
 """Processes that read ahead of time.
 
 They are forked from a clean helper process, never from the one that trains (which has threads and a device).
-A worker that dies ends the run with one sentence; nothing is retried behind the user's back.
+Each has a pipe of its own, so that a worker that dies, even half way through sending, is noticed at once: the
+run then ends with one sentence, and nothing is retried behind the user's back. A run that is killed takes its
+workers with it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import pickle
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -33,67 +40,107 @@ class Work(Protocol[T]):
 
 
 class Reading(Generic[T]):
-    """Does numbered pieces of work in `workers` processes, or in this one when there are none."""
+    """Does numbered pieces of work in `workers` processes in turn, or in this one when there are none."""
 
     def __init__(self, work: Work[T], workers: int) -> None:
-        self.work, self.workers = work, workers
-        self._pool: ProcessPoolExecutor | None = None
+        self.work = work
+        self.workers: tuple[_Worker, ...] = ()
+        self._next = 0
         if workers > 0:
             context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload([__name__, type(work).__module__])
-            self._pool = ProcessPoolExecutor(workers, context, _start, (work,))
+            context.set_forkserver_preload(["__main__", __name__, type(work).__module__])
+            self.workers = tuple(_Worker(context, work) for _ in range(workers))
 
     def begin(self, number: int) -> Callable[[], T]:
         """Have piece `number` done; call what is returned to have it, waiting where needed.
 
-        Both raise: DataError when a worker died.
+        The call raises: DataError when the worker died.
         """
-        if self._pool is None:
+        if not self.workers:
             return lambda: self.work(number)
-        try:
-            future = self._pool.submit(_do, number)
-        except BrokenProcessPool as error:
-            raise self._died(number) from error
-        return lambda: self._result(future, number)
+        self._next = (self._next + 1) % len(self.workers)
+        return self.workers[self._next].begin(number).result
 
     def map(self, numbers: Iterable[int]) -> Iterator[T]:
         """The results for these numbers in order, some of them begun ahead."""
         begun: deque[Callable[[], T]] = deque()
         for number in numbers:
             begun.append(self.begin(number))
-            if len(begun) > AHEAD * self.workers:
+            if len(begun) > AHEAD * len(self.workers):
                 yield begun.popleft()()
         while begun:
             yield begun.popleft()()
 
     def close(self) -> None:
         """End the workers; what they were doing is dropped."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _result(self, future: Future[T], number: int) -> T:
-        try:
-            return future.result()
-        except BrokenProcessPool as error:
-            raise self._died(number) from error
-
-    def _died(self, number: int) -> DataError:
-        return DataError(
-            f"a data worker died while the run waited for {self.work.describe(number)}; it was killed or ran "
-            "out "
-            "of memory: lower workers, or read that row with workers=0 to see what it does"
-        )
+        for worker in self.workers:
+            worker.process.terminate()
+        for worker in self.workers:
+            worker.process.join()
+            worker.collector.join()
 
 
-_work: Work[Any] | None = None
+class _Worker:
+    """One process, and the thread that collects what it sends."""
+
+    def __init__(self, context: ForkServerContext, work: Work[Any]) -> None:
+        self.work = work
+        self._ours, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(work, theirs), name="og2-data", daemon=True)
+        self.process.start()
+        theirs.close()
+        self._lock = threading.Lock()
+        self._begun: deque[tuple[int, Future[Any]]] = deque()
+        self._death: DataError | None = None
+        self.collector = threading.Thread(target=self._collect, name="og2-data-collector", daemon=True)
+        self.collector.start()
+
+    def begin(self, number: int) -> Future[Any]:
+        """The future result of piece `number`."""
+        future: Future[Any] = Future()
+        with self._lock:
+            if self._death is not None:
+                future.set_exception(self._death)
+                return future
+            self._begun.append((number, future))
+        with contextlib.suppress(OSError):  # the worker is gone, which the collector notices
+            self._ours.send(number)
+        return future
+
+    def _collect(self) -> None:
+        while True:
+            try:
+                is_done, value = self._ours.recv()
+            except (EOFError, OSError, pickle.UnpicklingError):
+                break
+            _, future = self._begun.popleft()
+            if is_done:
+                future.set_result(value)
+            else:
+                future.set_exception(value)
+        with self._lock:
+            doing = f" while it read {self.work.describe(self._begun[0][0])}" if self._begun else ""
+            self._death = DataError(
+                f"a data worker died{doing}; it was killed or ran out of memory: lower workers, or read that "
+                "row "
+                "with workers=0 to see what it does"
+            )
+            for _, future in self._begun:
+                future.set_exception(self._death)
+        self._ours.close()
 
 
-def _start(work: Work[Any]) -> None:
-    global _work
-    _work = work
+def _serve(work: Work[Any], theirs: Connection) -> None:
+    """What a worker process does until the run is over, or gone."""
     torch.set_num_threads(1)
-
-
-def _do(number: int) -> Any:
-    assert _work is not None
-    return _work(number)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the run decides what becomes of it
+    while True:
+        try:
+            number = theirs.recv()
+            try:
+                answer = (True, work(number))
+            except Exception as error:  # noqa: BLE001  handed to the run, which asked for it
+                answer = (False, error)
+            theirs.send(answer)
+        except (EOFError, OSError):
+            return

@@ -69,9 +69,7 @@ class WorldOptions:
 
 
 class WorldSource:
-    """Rows drawn on the fly, of the entry's type: t2i drawings, edit pairs, or text (questions about
-    pictures).
-    """
+    """Rows drawn on the fly, of the entry's type: t2i (drawings), edit, or text (questions)."""
 
     def __init__(self, place: Place, options: WorldOptions) -> None:
         """Raises: ConfigError for a type that the world cannot make, or options out of range."""

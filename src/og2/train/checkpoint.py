@@ -195,7 +195,11 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[int, str]
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             for key, value in optimizer.state.get(parameter, {}).items():
-                flat[f"{names[id(parameter)]}|{key}"] = torch.as_tensor(value)
+                name = f"{names[id(parameter)]}|{key}"
+                if _is_packed(value):
+                    flat |= {f"{name}|{part}": getattr(value, part) for part in value.__tensor_flatten__()[0]}
+                else:
+                    flat[name] = torch.as_tensor(value)
     return flat
 
 
@@ -203,10 +207,14 @@ def restore_optimizer(
     optimizer: torch.optim.Optimizer, names: Mapping[int, str], flat: Mapping[str, Tensor]
 ) -> None:
     """Put `optimizer_tensors` back.   Raises: CheckpointError when the state of a parameter is missing."""
-    by_name: dict[str, dict[str, Tensor]] = {}
-    for key, value in flat.items():
-        name, _, field_name = key.rpartition("|")
-        by_name.setdefault(name, {})[field_name] = value.reshape(()) if field_name == "step" else value
+    by_name: dict[str, dict[str, Any]] = {}
+    for name, value in flat.items():
+        parameter, key, *part = name.split("|")
+        known = by_name.setdefault(parameter, {})
+        if part:
+            known.setdefault(key, {})[part[0]] = value
+        else:
+            known[key] = value.reshape(()) if key == "step" else value
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             name = names[id(parameter)]
@@ -215,9 +223,24 @@ def restore_optimizer(
                     f"the checkpoint holds no optimizer state for {name}; it is of another model"
                 )
             optimizer.state[parameter] = {
-                key: value if isinstance(value, DTensor) else value.to(parameter.device)
-                for key, value in by_name[name].items()
+                key: _state_of(optimizer, parameter, key, value) for key, value in by_name[name].items()
             }
+
+
+def _is_packed(value: Any) -> bool:
+    """Whether a tensor is several inside (8-bit moments: codes and scales)."""
+    return hasattr(value, "__tensor_flatten__") and not isinstance(value, DTensor)
+
+
+def _state_of(optimizer: Any, parameter: Tensor, key: str, value: Any) -> Tensor:
+    if isinstance(value, dict):
+        packed = optimizer._new_buffer(parameter.detach(), key == "exp_avg")
+        for part, tensor in value.items():
+            getattr(packed, part).copy_(tensor)
+        return packed
+    # torchao's step counts live on the CPU, AdamW's beside the parameter
+    is_counter = key == "step" and not isinstance(optimizer, torch.optim.AdamW)
+    return value if isinstance(value, DTensor) or is_counter else value.to(parameter.device)
 
 
 def _space(like: Mapping[str, Tensor], name: str, stored: Any) -> Tensor:

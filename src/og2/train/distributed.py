@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import Any, Literal
@@ -119,7 +119,9 @@ class Parallel:
     """A module and how its gradients meet; `call` is what a step must call so that they do.
 
     With `fsdp`, `blocks` are sharded one by one and the rest together; the module is changed in place.
-    `half` gathers sharded weights in bfloat16. With one process `fsdp` and `ddp` are plain calls.
+    `half` gathers sharded weights in bfloat16. With one process `fsdp` and `ddp` are plain calls. `around` is
+    a context that holds for forward and backward both (which kernels may run: what is recomputed in the
+    backward must be what the forward did).
     """
 
     def __init__(
@@ -128,8 +130,9 @@ class Parallel:
         strategy: Strategy = "gradients",
         blocks: Sequence[nn.Module] = (),
         half: bool = False,
+        around: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
-        self.module, self.strategy = module, strategy
+        self.module, self.strategy, self.around = module, strategy, around
         self.call: nn.Module = module
         if world_size() == 1:
             return
@@ -153,13 +156,16 @@ class Parallel:
         """Whether each rank holds a part of the weights only."""
         return self.strategy == "fsdp" and world_size() > 1
 
-    def part(self, is_last: bool) -> AbstractContextManager[None]:
+    @contextmanager
+    def part(self, is_last: bool) -> Iterator[None]:
         """Around the forward and backward of one part: gradients meet in the last one."""
-        if isinstance(self.call, FSDPModule):
-            self.call.set_requires_gradient_sync(is_last)
-        if isinstance(self.call, DistributedDataParallel) and not is_last:
-            return self.call.no_sync()
-        return contextlib.nullcontext()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.around())
+            if isinstance(self.call, FSDPModule):
+                self.call.set_requires_gradient_sync(is_last)
+            if isinstance(self.call, DistributedDataParallel) and not is_last:
+                stack.enter_context(self.call.no_sync())
+            yield
 
     def finish(self, parameters: Sequence[nn.Parameter]) -> None:
         """After the last backward: every gradient is the mean over all ranks.

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from og2.train.checkpoint import Retention, Snapshot
 from og2.train.distributed import gathered, is_first, largest, process_group, rank, summed, world_size
 from og2.train.faults import bad_step
 from og2.train.meters import Meters
-from og2.train.optim import OptimConfig, WeightAverage, adamw, learning_rate
+from og2.train.optim import OptimConfig, WeightAverage, learning_rate, make_optimizer, set_rate
 from og2.train.task import Part, Sampling, Shardable, Stateful, Task
 
 logger = logging.getLogger(__name__)
@@ -108,6 +108,8 @@ def try_step(
     trainer.meters.take()
     trainer.advance(threading.Event())
     found = trainer.meters.take()
+    if isinstance(task, Stateful):
+        task.close()
     seconds = found["s_per_step"]
     return Trial(
         seconds,
@@ -126,7 +128,7 @@ class Trainer:
         named = [(n, p) for n, p in task.module.named_parameters() if p.requires_grad]
         self.parameters = [p for _, p in named]
         self.names = {id(p): n for n, p in named}
-        self.optimizer = adamw(named, optim)
+        self.optimizer = make_optimizer(named, optim)
         self.average = WeightAverage(named, optim.ema)
         self.writer = checkpoint.Writer(run.folder / "checkpoints", Retention(run.keep_last, run.keep_every))
         self.meters = Meters(run.peak_tflops, self.parameters[0].device)
@@ -136,8 +138,8 @@ class Trainer:
 
     def run_to_end(self, stop: threading.Event) -> None:
         """Train until the schedule ends or `stop` is set; log, evaluate and save on the way."""
-        folder = self.run.folder if is_first() else self.run.folder / f"rank-{rank()}"
-        board = Tracker(folder, self.run.tensorboard, self.run.wandb)
+        run = self.run
+        board = Tracker(run.folder, run.tensorboard, run.wandb) if is_first() else nullcontext()
         with board as tracker, _progress(self.step, self.optim.steps) as show:
             if self.run.evaluate_first and self.step == 0:
                 self._evaluate(tracker)
@@ -146,7 +148,8 @@ class Trainer:
                 is_last = self.step == self.optim.steps
                 if self.step % self.run.log_every == 0 or is_last:
                     found = self.meters.take()
-                    tracker.log(self.step, found)
+                    if tracker is not None:
+                        tracker.log(self.step, found)
                     show(self.step, found["loss"])
                 if (self.step % self.run.eval_every == 0 or is_last) and not is_asked:
                     self._evaluate(tracker)
@@ -165,8 +168,7 @@ class Trainer:
         seed = (self.run.seed * 1_000_003 + self.step) * 64 + rank()
         torch.manual_seed(seed)
         rate = self.rate(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
         self.task.module.train()
         with self.meters.waiting():
             parts = self.task.parts(self.step, torch.Generator().manual_seed(seed))
@@ -219,13 +221,13 @@ class Trainer:
         by_step = self.run.save_every and (self.step + 1) % self.run.save_every == 0
         return bool(by_step) or time.monotonic() - self.saved_at > self.run.save_every_s
 
-    def _evaluate(self, tracker: Tracker) -> None:
+    def _evaluate(self, tracker: Tracker | None) -> None:
         started = time.monotonic()
         with self._averaged() as module:
             if module is not None:
                 with torch.no_grad():
                     metrics = self.task.evaluate(self.step, module)
-                if metrics:
+                if metrics and tracker is not None:
                     figures = {f"eval/{k}": v for k, v in metrics.items()}
                     tracker.log(self.step, {**figures, "eval_s": time.monotonic() - started})
                 self.task.export(self.run.folder / "export", module)

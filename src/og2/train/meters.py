@@ -14,7 +14,7 @@ from torch import Tensor
 from og2.train.distributed import gathered, world_size
 from og2.train.task import Figures, Part
 
-PROBE_SIZE = 1024
+PROBE_SIZE = {"cpu": 512, "cuda": 8192}
 
 
 class Meters:
@@ -100,7 +100,7 @@ class Meters:
 
 def matrix_rate(device: torch.device) -> float:
     """FLOP/s of the device's fastest matrix products, float32 or bfloat16, best of three each."""
-    size = 8 * PROBE_SIZE if device.type == "cuda" else PROBE_SIZE
+    size = PROBE_SIZE[device.type]
     best = float("inf")
     for dtype in (torch.float32, torch.bfloat16):
         a = torch.ones(size, size, dtype=dtype, device=device)

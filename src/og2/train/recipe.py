@@ -97,14 +97,13 @@ class ComputeConfig:
 
     device: auto takes an accelerator where there is one. precision: bf16 is autocast over float32 weights.
     strategy: auto is ddp for adapters and fsdp for all weights; it matters with several processes only.
-    checkpointing: compute activations of blocks twice instead of keeping them. compile: each block by itself.
+    checkpointing: compute activations of blocks twice instead of keeping them.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["bf16", "fp32"] = "bf16"
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     checkpointing: bool = False
-    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,13 +122,13 @@ class AnswerConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """Loss on rows that are not trained on: the first `num_samples` draws of `mix`, always the same noise.
+    """Loss on rows that are not trained on: `num_samples` of each source of `mix`, always the same noise.
 
     times: where on the way from noise (0) to picture (1) each sample is asked for.
     """
 
     mix: MixConfig
-    num_samples: int = 32
+    num_samples: int = 16
     times: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 

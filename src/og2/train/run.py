@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -164,6 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def start_logging() -> None:
     """The run's own messages on stderr; those of libraries from warnings on."""
+    # Under autocast norms keep their weights in float32, which torch remarks on.
+    warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     for name in ("httpx", "urllib3", "filelock", "torch"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,10 +132,8 @@ class TransformerTask:
         transformer = self.module.transformer
         if recipe.compute.checkpointing:
             transformer.enable_gradient_checkpointing()
-        if recipe.compute.compile:
-            transformer.compile_repeated_blocks()
         half = recipe.compute.precision == "bf16"
-        self.parallel = Parallel(self.module, strategy, _shards(transformer), half)
+        self.parallel = Parallel(self.module, strategy, _shards(transformer), half, self.kernels)
         self.networks = frozen_networks(self.folder, self.device)
         self._loader: Loader | None = None
         self._stage = -1
@@ -213,16 +211,19 @@ class TransformerTask:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """The context that losses are computed in: autocast, and on a CPU plain attention.
-
-        On a CPU the backward of the fused attention kernel was measured slower than plain matrix products.
-        """
+        """The context that losses are computed in: `kernels`, and autocast."""
         with ExitStack() as stack:
+            stack.enter_context(self.kernels())
             if self.recipe.compute.precision == "bf16":
                 stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
-            if self.device.type == "cpu":
-                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             yield
+
+    def kernels(self) -> AbstractContextManager[Any]:
+        """The context that decides how attention is computed: on a CPU by plain matrix products.
+
+        There the backward of the fused kernel was measured slower.
+        """
+        return sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext()
 
     def close(self) -> None:
         """End the data workers."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from og2.data.check import RowNumbers
 from og2.data.encode import Encoder
 from og2.data.examples import Reader, Skipped
+from og2.data.mix import Draw
 from og2.data.packing import Item
 from og2.errors import ConfigError, DataError
 from og2.model.transformer import OmniGen2Transformer2DModel
@@ -18,7 +20,7 @@ NOISE_SEED = 900_401
 
 
 class Validation:
-    """The first draws of a mixture, encoded once; nothing is dropped from them.
+    """Rows of each source of a mixture, evenly spread and encoded once; nothing is dropped from them.
 
     Raises: DataError when one of them cannot be used, ConfigError for one that is answered in words.
     """
@@ -26,7 +28,8 @@ class Validation:
     def __init__(self, config: ValidationConfig, reader: Reader, encoder: Encoder) -> None:
         self.config = config
         reader = Reader(reader.mixture, reader.config.without_chance(), reader.keys)
-        self.items = [_item(reader, encoder, draw) for draw in range(config.num_samples)]
+        rows = RowNumbers(reader.mixture, config.num_samples)
+        self.items = [_item(reader, encoder, rows.draw(number)) for number in range(len(rows))]
 
     @torch.no_grad()
     def losses(self, transformer: OmniGen2Transformer2DModel) -> dict[str, float]:
@@ -64,8 +67,8 @@ class Validation:
         return float(errors.sum()), target.numel() * len(times)
 
 
-def _item(reader: Reader, encoder: Encoder, draw: int) -> Item:
-    sample = reader.read(draw)
+def _item(reader: Reader, encoder: Encoder, draw: Draw) -> Item:
+    sample = reader.read_row(draw)
     if isinstance(sample, Skipped):
         raise DataError(f"validation: {sample.reason}")
     if sample.target is None:
