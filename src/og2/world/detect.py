@@ -154,7 +154,8 @@ def describe(view: View, part: BoolArray) -> Detected:
     if mask.sum() < 4:
         mask, coverage = part, part.astype(np.float64)
     opinion = name_shape(coverage, mask)
-    base, color = _name_color(around, part, core, texture)
+    # The part may hold soft edge pixels; what is more than half covered is judged for its colour.
+    base, color = _name_color(around, mask, _core(around, mask), texture)
     filled = fill_holes(mask) if opinion.shape == "ring" else mask
     area = float(np.maximum(coverage, filled & ~mask).sum())
     whole = np.zeros_like(view.mask)
@@ -283,7 +284,7 @@ def _name_size(shape: str | None, area: float, side: int) -> Word:
     if shape is None:
         return Word(None, 0.0, "")
     radius = math.sqrt(area / UNIT_AREA[shape]) / side
-    names = tuple(palette.SIZES)
+    names, edge = tuple(palette.SIZES), 0.0
     for name, larger in pairwise(names):
         edge = (palette.SIZES[name][1] + palette.SIZES[larger][0]) / 2
         if radius < edge:

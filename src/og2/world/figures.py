@@ -37,7 +37,7 @@ def ideal_figures() -> tuple[tuple[str, FloatArray], ...]:
 
 
 def _filled(outline: Points) -> FloatArray:
-    image = Image.new("L", (_SIDE * _OVERSAMPLING,) * 2, 0)
+    image = Image.new("L", (_SIDE * _OVERSAMPLING, _SIDE * _OVERSAMPLING), 0)
     ImageDraw.Draw(image).polygon(_to_pixels(outline), fill=255)
     return _reduced(image)
 

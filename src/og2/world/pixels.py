@@ -16,7 +16,7 @@ from PIL import Image
 
 from og2.errors import ImageError
 
-FloatArray = NDArray[np.float64]
+FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
 
 WORK_SIDE_PX = 128

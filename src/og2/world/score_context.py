@@ -204,8 +204,8 @@ def _predicates(seen: Sight, requirements: Requirements, cast: _Cast) -> tuple[d
         "gizmos": (len(seen.gizmos), len(requirements.gizmos)),
         "plates": (len(seen.plates), len(requirements.plates)),
     }
-    atoms = {f"count of {name}": have == want for name, (have, want) in counts.items() if have or want}
-    atoms["count"] = all(have == want for have, want in counts.values())
+    # One atom for all numbers: several would reward a copied reference for what it need not do.
+    atoms = {"count": all(have == want for have, want in counts.values())}
     undecided: list[str] = []
 
     def note(name: str, answer: bool | None) -> None:

@@ -72,6 +72,7 @@ def _two_tones(values: FloatArray) -> tuple[FloatArray, FloatArray, BoolArray] |
     axis = np.linalg.svd((values - middle).T @ (values - middle))[0][:, 0]
     along = (values - middle) @ axis
     is_high = along > 0.5 * (np.quantile(along, 0.05) + np.quantile(along, 0.95))
+    high = low = middle
     for _ in range(4):
         if is_high.all() or not is_high.any():
             return None
