@@ -39,7 +39,13 @@ from og2.conditioning.templates import (
 from og2.errors import CheckpointError, ImageError, RequestError
 
 __all__ = [
-    *("Answer", "Processor", "Sampling", "answer", "chat_inputs", "encode_chat", "encode_prompt"),
+    "Answer",
+    "Processor",
+    "Sampling",
+    "answer",
+    "chat_inputs",
+    "encode_chat",
+    "encode_prompt",
     "load_processor",
 ]
 

@@ -158,10 +158,15 @@ class Encoder:
         posterior = self.posterior(picture)
         latents, (shift, factor) = posterior["mean"].float(), posterior["scaling"].tolist()
         if is_sampled:
-            words = np.random.SeedSequence((self.seed, draw, slot)).generate_state(1, np.uint64)
-            generator = torch.Generator().manual_seed(int(words[0]))
-            latents = latents + posterior["std"].float() * torch.randn(latents.shape, generator=generator)
+            noise = torch.randn(latents.shape, generator=generator_of(self.seed, draw, slot))
+            latents = latents + posterior["std"].float() * noise
         return (latents - shift) * factor
+
+
+def generator_of(*words: int) -> torch.Generator:
+    """Random numbers that follow from these whole numbers, and from nothing else."""
+    state = np.random.SeedSequence(words).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]))
 
 
 def _model_range(picture: SizedPicture) -> Tensor:

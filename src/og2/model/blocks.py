@@ -66,7 +66,7 @@ class HeadNorm(nn.Module):
 
     def forward(self, x_SHE: Tensor) -> Tensor:
         """Normalised heads; shapes (S, H, E) -> same."""
-        mean_square = _fine(x_SHE).square().mean(-1, keepdim=True)
+        mean_square = fine(x_SHE).square().mean(-1, keepdim=True)
         normed = x_SHE * torch.rsqrt(mean_square + QK_NORM_EPS)
         return normed.to(self.weight.dtype) * self.weight
 
@@ -115,7 +115,7 @@ class FeedForward(nn.Module):
     def forward(self, x_SD: Tensor) -> Tensor:
         """Shapes: (S, D) -> same."""
         gate = self.linear_1(x_SD)
-        return self.linear_2(functional.silu(_fine(gate)).to(gate.dtype) * self.linear_3(x_SD))
+        return self.linear_2(functional.silu(fine(gate)).to(gate.dtype) * self.linear_3(x_SD))
 
 
 class ModulatedNorm(nn.Module):
@@ -191,7 +191,7 @@ class BlockConfig:
     norm_eps: float
 
 
-def _fine(x: Tensor) -> Tensor:
+def fine(x: Tensor) -> Tensor:
     """In float32; float64 stays, so that gradients can be checked to its precision."""
     return x if x.dtype == torch.float64 else x.float()
 

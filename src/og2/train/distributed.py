@@ -64,12 +64,6 @@ def is_first() -> bool:
     return rank() == 0
 
 
-def barrier() -> None:
-    """Wait for all ranks."""
-    if distributed.is_initialized():
-        distributed.barrier()
-
-
 def summed(values: Sequence[float]) -> list[float]:
     """Each number summed over all ranks, on the CPU in float64."""
     if not distributed.is_initialized():

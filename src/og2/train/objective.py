@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from og2.model.blocks import fine
 from og2.sampling.time import shift, shift_factor
 
 V1_TOKENS = (256, 4096)
@@ -71,7 +72,7 @@ def squared_errors(
     """
     return torch.stack(
         [
-            (_fine(v) - (_fine(x1) - _fine(x0))).square().sum()
+            (fine(v) - (fine(x1) - fine(x0))).square().sum()
             for v, x1, x0 in zip(predicted, pictures, noises, strict=True)
         ]
     )
@@ -80,10 +81,6 @@ def squared_errors(
 def time_bins(times: Sequence[float], num_bins: int = 10) -> list[int]:
     """The bin of each time in [0, 1]; bin 0 is nearest to noise."""
     return [min(num_bins - 1, int(t * num_bins)) for t in times]
-
-
-def _fine(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def _v1_factor(patches: int) -> float:

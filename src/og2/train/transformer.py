@@ -14,14 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from og2.conditioning.processor import load_processor
 from og2.data.cache import Cache, folder_hash
-from og2.data.encode import Encoder, Networks
+from og2.data.encode import Encoder, Networks, generator_of
 from og2.data.examples import Reader
 from og2.data.loader import Loader, merge_states
 from og2.data.mix import open_mix
@@ -259,8 +258,7 @@ class TransformerTask:
         noises: list[Tensor] = []
         times: list[float] = []
         for draw, target in zip(pack.draws, pack.targets, strict=True):
-            words = np.random.SeedSequence((self.recipe.run.seed, stage, draw, NOISE_STREAM))
-            generator = torch.Generator().manual_seed(int(words.generate_state(1, np.uint64)[0]))
+            generator = generator_of(self.recipe.run.seed, stage, draw, NOISE_STREAM)
             # By itself: a vectorised sigmoid rounds by the place in the vector.
             normal, size = torch.randn(1, generator=generator), (target.shape[-2], target.shape[-1])
             times.append(float(times_from_normal(self.recipe.time, normal, [size])))

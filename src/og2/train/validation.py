@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from og2.data.check import RowNumbers
-from og2.data.encode import Encoder
+from og2.data.encode import Encoder, generator_of
 from og2.data.examples import Reader, Skipped
 from og2.data.mix import Draw
 from og2.data.packing import Item
@@ -47,11 +46,10 @@ class Validation:
         assert item.target is not None
         device, times = next(transformer.parameters()).device, self.config.times
         target = item.target.to(device)
-        noises = []
-        for index in range(len(times)):
-            words = np.random.SeedSequence((NOISE_SEED, item.draw, index)).generate_state(1, np.uint64)
-            generator = torch.Generator().manual_seed(int(words[0]))
-            noises.append(torch.randn(target.shape, generator=generator).to(device))
+        noises = [
+            torch.randn(target.shape, generator=generator_of(NOISE_SEED, item.draw, index)).to(device)
+            for index in range(len(times))
+        ]
         references = [x.to(device) for x in item.references]
         places = tuple(range(len(references)))
         size = (target.shape[-2], target.shape[-1])
