@@ -43,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
         "png",
     },
     "train": {"model", "conditioning", "sampling", "data", "world", "tracking", "pipeline", "request", "png"},
-    "evals": {"world", "pipeline", "request"},
+    "evals": {"world", "pipeline", "request", "data"},
     "footprint": {"model"},
     "doctor": {"request", "pipeline", "model", "conditioning", "footprint"},
     "cli": {

@@ -40,6 +40,7 @@ PLAIN_EDITS: dict[str, str] = {kind: f"plain {kind}" for kind in ("recolour", "a
 SCORED_EDITS: tuple[str, ...] = (*OBJECT_KINDS, *PICTURE_KINDS)
 NUM_DRAW, NUM_EDIT, NUM_FAMILY = 200, 100, 50
 NUM_ASK, NUM_ROUTE = 60, 60
+_PLAIN_PX, _FULL_PX, _CONTEXT_PX = 64, 128, 256
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,24 @@ class RouteItem:
 
 
 def families_of(task: str, world: str) -> tuple[str, ...]:
-    """Every family of picture items that a task has in that world, those of the plain world first."""
+    """Every family of picture items that a task has in that world, those of the plain world first.
+
+    "plain" has what the small model inside the package learned: one object to draw, and three kinds of edits.
+    """
+    is_full = world == "full"
     if task == "t2i":
-        prompts = tuple(t for t in PROMPT_TASKS if world == "full" or t != "text")
-        return (PLAIN_DRAW, *prompts)
+        return (PLAIN_DRAW, *(PROMPT_TASKS if is_full else ()))
     if task == "incontext":
-        return INCONTEXT_TASKS
+        return INCONTEXT_TASKS if is_full else ()
     others = tuple(kind for kind in edit_kinds(world) if kind in SCORED_EDITS)
-    return (*PLAIN_EDITS.values(), *(others if world == "full" else ()))
+    return (*PLAIN_EDITS.values(), *(others if is_full else ()))
+
+
+def least_px(name: str) -> int:
+    """The side in px that pictures of a family ("task/family") need at least, and are certified at."""
+    if name.startswith("incontext/"):
+        return _CONTEXT_PX
+    return _PLAIN_PX if name.split("/")[1].startswith("plain ") else _FULL_PX
 
 
 def picture_items(

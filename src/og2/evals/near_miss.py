@@ -8,7 +8,7 @@ generator. Pictures are uint8 (H, W, 3).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import permutations
 from typing import TypeAlias
 
@@ -27,6 +27,7 @@ from og2.world.scenes import Object, Scene, World, pick, place_object, relation,
 from og2.world.spec import Edit
 
 Picture: TypeAlias = NDArray[np.uint8]
+Drawn: TypeAlias = dict[int, tuple[Scene, Picture]]
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,13 @@ class Draft:
     world: World
     size: int
     hand: str = "clean"
+    drawn: Drawn = field(default_factory=dict[int, tuple[Scene, Picture]], compare=False, repr=False)
 
     def draw(self, scene: Scene) -> Picture:
-        """A scene's picture in this draft's manner."""
-        return render(scene, self.size, hand=self.hand).numpy()
+        """A scene's picture in this draft's manner, drawn once."""
+        if id(scene) not in self.drawn:
+            self.drawn[id(scene)] = (scene, render(scene, self.size, hand=self.hand).numpy())
+        return self.drawn[id(scene)][1]
 
     def wrong(self, scene: Scene) -> Picture | None:
         """The picture of a scene, None when the scene is right."""
@@ -223,10 +227,13 @@ class EditDraft:
     edit: Edit
     size: int
     hand: str = "clean"
+    drawn: Drawn = field(default_factory=dict[int, tuple[Scene, Picture]], compare=False, repr=False)
 
     def draw(self, scene: Scene) -> Picture:
-        """A scene's picture in this draft's manner."""
-        return render(scene, self.size, hand=self.hand).numpy()
+        """A scene's picture in this draft's manner, drawn once."""
+        if id(scene) not in self.drawn:
+            self.drawn[id(scene)] = (scene, render(scene, self.size, hand=self.hand).numpy())
+        return self.drawn[id(scene)][1]
 
 
 def nothing_done(draft: EditDraft, _rng: Generator) -> Picture | None:

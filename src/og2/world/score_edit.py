@@ -15,6 +15,7 @@ import numpy as np
 
 from og2.errors import ImageError
 from og2.world.detect import Detected, Reading, read
+from og2.world.known import known
 from og2.world.measures import Kept, kept, rate
 from og2.world.object_edits import Found, Scenario, judge_object_edit
 from og2.world.palette import srgb_to_lab
@@ -63,14 +64,16 @@ class EditVerdict:
 def score_edit(source_image: Any, image: Any, requirements: EditRequirements) -> EditVerdict:
     """Whether the picture is the source with the required edit, and how much of the rest was left alone.
 
-    Both pictures must have one size. The masks come from what is seen in both pictures. When the result shows
+    Both pictures must have one size; a source that is compared with many may come as `known.Known`, which is
+    looked at once. The masks come from what is seen in both pictures. When the result shows
     nothing that can be judged, the edit failed and the kept share is still measured.
     """
-    before, after = read(source_image), read(image)
+    source = known(source_image)
+    before, after = source.reading, read(image)
     if before.reason:
         return _unknown(f"the source cannot be judged: {before.reason}")
     try:
-        (old, _), (new, _) = working_pixels(source_image), working_pixels(image)
+        (old, _), (new, _) = working_pixels(source.image), working_pixels(image)
     except ImageError as error:
         return _unknown(str(error))
     if old.shape != new.shape:
@@ -78,7 +81,7 @@ def score_edit(source_image: Any, image: Any, requirements: EditRequirements) ->
     scenario = Scenario(before, after, srgb_to_lab(old), srgb_to_lab(new))
     if requirements.kind in PICTURE_KINDS:
         sight = look(image)
-        found = judge_picture_edit(scenario, requirements, look(source_image), sight)
+        found = judge_picture_edit(scenario, requirements, source.sight, sight)
         return _judged(scenario, found, quality_of(requirements.kind, found, sight))
     return _judged(scenario, judge_object_edit(scenario, requirements), perceptual_quality(after))
 
