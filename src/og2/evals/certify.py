@@ -24,9 +24,9 @@ from PIL import Image
 from og2.errors import ConfigError, RequestError
 from og2.evals.certificate import CLEAN, RIGHT, Certificate, Counts
 from og2.evals.controls import through_vae
+from og2.evals.edit_near_miss import EDIT_NEAR_MISSES
 from og2.evals.items import PLAIN_DRAW, PLAIN_EDITS, SCORED_EDITS
 from og2.evals.near_miss import (
-    EDIT_NEAR_MISSES,
     T2I_NEAR_MISSES,
     TEXT_NEAR_MISSES,
     Draft,
