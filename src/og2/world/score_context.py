@@ -70,11 +70,14 @@ class _Cast:
 
 
 def score_context(references: Sequence[Any], image: Any, requirements: Requirements) -> ContextVerdict:
-    """Whether the picture shows what is asked for, with the subjects of the references."""
-    seen = look(image)
+    """Whether the picture shows what is asked for, with the subjects of the references.
+
+    A reference, or the picture, may be what `look` has seen in it already.
+    """
+    seen = image if isinstance(image, Sight) else look(image)
     if seen.view is None or seen.reason:
         return ContextVerdict(0.0, 0.0, False, f"unknown: {seen.reason}", unknown=True)
-    shown = [look(reference) for reference in references]
+    shown = [r if isinstance(r, Sight) else look(r) for r in references]
     models, missing = _models(requirements, shown)
     if missing:
         return ContextVerdict(math.nan, math.nan, False, f"unknown: {missing}", unknown=True)
