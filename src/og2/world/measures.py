@@ -13,8 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from og2.world.pixels import BoolArray, FloatArray, distance
+from og2.world.background import View
+from og2.world.pixels import BoolArray, FloatArray, distance, smooth
 
+MAX_TRACE = 5.5  # dE from the background where a removed thing was
+_GUESS = 3.0  # dE that a filled-in backdrop may be off
+_MAX_PRESENT = 0.25  # of a thing that had to go
 Table = tuple[tuple[float, float], ...]
 
 TABLES: dict[str, Table] = {
@@ -108,6 +112,25 @@ def shows_through(old: FloatArray, new: FloatArray, has_levels: bool) -> float:
             shared += float(was @ (new[group] - new[group].mean()))
             spread += float(was @ was)
     return shared / spread if spread > 0.0 else 0.0
+
+
+def trace(views: tuple[View, View], place: BoolArray, lab: FloatArray | None = None) -> float:
+    """How far a place is from the background it should show now (dE, its 90th percentile).
+
+    views: of source and result. What lay behind a thing is a guess where the backdrop has structure: there it
+    is enough that on every side less than a quarter of the way to the thing's colour (lab) is left.
+    """
+    before, after = views
+    if after.is_plain:
+        return float(np.quantile(smooth(after.delta)[place], 0.9))
+    away = smooth(after.lab) - before.background
+    rest = float(np.quantile(distance(away, np.zeros(3))[place], 0.9)) - _GUESS
+    if lab is None or rest <= MAX_TRACE:
+        return rest
+    toward = lab - before.background
+    left = (away * toward).sum(axis=-1) / np.maximum((toward**2).sum(axis=-1), 1.0)
+    most = max(float(left[side].mean()) for side in outer_sides(place))
+    return rest if most > _MAX_PRESENT else MAX_TRACE
 
 
 def relation_amount(

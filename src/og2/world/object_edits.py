@@ -16,19 +16,20 @@ from og2.world.backdrop_words import name_backdrop, same_name
 from og2.world.background import View
 from og2.world.detect import Detected, Reading
 from og2.world.measures import (
+    MAX_TRACE,
     Aspect,
     evenness,
     overlap,
     rate,
     relation_amount,
     shows_through,
+    trace,
     two_levels,
 )
-from og2.world.pixels import BoolArray, FloatArray, dilate, distance, erode, smooth
+from og2.world.pixels import BoolArray, FloatArray, dilate, distance, erode
 from og2.world.requirements import EditRequirements, ObjectRequirement
 
 _SAME_PLACE = 0.60
-_LEFTOVER = 5.5  # dE from the background where a removed object was
 _COLOR_PROGRESS = 0.74
 _MAX_MOVED = 0.5  # radii
 _MAX_MOVED_RESIZED = 0.17
@@ -37,7 +38,7 @@ _UNCHANGED_DE, _UNCHANGED_SHARE = 10.0, 0.85  # of an object whose words cannot 
 _PATTERN_STEP = 6.0  # dE that a new fill changes a pixel by
 _MIN_EVEN = 0.30
 _MAX_SHOWN_THROUGH = 0.25
-_TONES_APART = {"white": 38.0}  # L between a pattern's tones; less is a faint pattern
+_TONES_APART = {"white": 38.0, "black": 21.5}  # L between a pattern's tones; less is a faint pattern
 _MIN_TONES_APART = 18.5
 _MIN_PLACE_PX = 8
 _MIN_GROWN = 0.78  # of the object's own colour, where it has grown
@@ -217,17 +218,10 @@ def _remove(scenario: Scenario, _: EditRequirements, subject: Detected | None, f
     assert subject is not None
     assert scenario.after.view is not None
     assert scenario.before.view is not None
-    rest = trace(scenario.before.view, scenario.after.view, subject.mask)
-    met = rest <= _LEFTOVER
+    rest = trace((scenario.before.view, scenario.after.view), subject.mask, np.asarray(subject.lab))
+    met = rest <= MAX_TRACE
     reason = "" if met else f"a trace of the object is left ({rest:.1f} dE)"
     found.aspects.append(Aspect("gone", rate("trace", rest), met, reason))
-
-
-def trace(before: View, after: View, place: BoolArray) -> float:
-    """How far a place is from the background it should show now (dE, its 90th percentile)."""
-    if after.is_plain:
-        return float(np.quantile(smooth(after.delta)[place], 0.9))
-    return float(np.quantile(distance(smooth(after.lab), before.background)[place], 0.9)) - 3.0
 
 
 def _nothing_left(scenario: Scenario, subject: Detected, new: Detected, found: Found) -> None:
@@ -237,8 +231,8 @@ def _nothing_left(scenario: Scenario, subject: Detected, new: Detected, found: F
     place = subject.mask & ~dilate(new.mask, 2.5)
     if place.sum() < _MIN_PLACE_PX:
         return
-    rest = trace(scenario.before.view, scenario.after.view, place)
-    met = rest <= _LEFTOVER
+    rest = trace((scenario.before.view, scenario.after.view), place, np.asarray(subject.lab))
+    met = rest <= MAX_TRACE
     reason = "" if met else f"a trace of the old object is left ({rest:.1f} dE)"
     found.aspects.append(Aspect("old one gone", rate("trace", rest), met, reason))
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from og2.world.creature_edits import judge_motion, judge_retouch
 from og2.world.detect import Detected
-from og2.world.measures import Aspect, affine_between, at_size, overlap, rate, shows_through
-from og2.world.object_edits import Found, Scenario, match_others, trace
-from og2.world.palette import lab_to_srgb
+from og2.world.measures import MAX_TRACE, Aspect, affine_between, at_size, overlap, rate, shows_through, trace
+from og2.world.object_edits import Found, Scenario, match_others
+from og2.world.palette import lab_to_srgb, srgb_to_lab
 from og2.world.pixels import BoolArray, FloatArray, dilate, distance, erode
 from og2.world.requirements import EditRequirements
 from og2.world.style_edits import judge_style
@@ -27,11 +27,9 @@ _MIN_WHITE = 0.98
 _MIN_SAME = 0.90
 _MIN_SAME_PICTURE = 0.98  # after a change of tone: the smallest object covers 3 % of a picture
 _SAME_DE = 10.0
-_CLIPPED_DE = 25.0  # where a colour left what a screen can show
 _MIN_OVERLAP = 0.85
-_LEFTOVER = 5.5
 _MAX_SHOWN_THROUGH = 0.22  # of the old letters
-_MIN_CONTRAST_SPREAD = 2.5  # of lightness, for a slope to mean anything
+_SLOPES = tuple(float(s) for s in np.arange(0.4, 2.01, 0.04))
 
 
 def judge_picture_edit(scenario: Scenario, rule: EditRequirements, before: Sight, after: Sight) -> Found:
@@ -66,8 +64,8 @@ def _text(_: Scenario, rule: EditRequirements, sights: tuple[Sight, Sight], foun
     found.aspects.append(Aspect("nothing else", 10.0 if same else 0.0, same, reason))
     faint = _old_letters(views[0].lab, views[1].lab, erode(mask & near.mask, 1.0))
     place = mask & ~dilate(near.mask, 2.5)
-    rest = trace(*views, place) if place.sum() >= 8 else 0.0
-    clear = faint <= _MAX_SHOWN_THROUGH and rest <= _LEFTOVER
+    rest = trace(views, place) if place.sum() >= 8 else 0.0
+    clear = faint <= _MAX_SHOWN_THROUGH and rest <= MAX_TRACE
     reason = "" if clear else f"the old plate shows through ({faint:.2f} of its letters, {rest:.1f} dE)"
     found.aspects.append(Aspect("clear", 10.0 if clear else 5.0, clear, reason))
 
@@ -109,8 +107,8 @@ def _tone(scenario: Scenario, rule: EditRequirements, _: tuple[Sight, Sight], fo
     clipped = (shown.min(axis=1) < 0.006) | (shown.max(axis=1) > 0.994)
     fitted = ~clipped if clipped.mean() < 0.6 else np.ones_like(clipped)
     change = affine_between(old[fitted][::3], new[fitted][::3])
-    off = distance(old @ change[:3] + change[3], new)
-    rest = float((off <= np.where(clipped, _CLIPPED_DE, _SAME_DE)).mean())
+    expected = srgb_to_lab(np.clip(lab_to_srgb(old @ change[:3] + change[3]), 0.0, 1.0))
+    rest = float((distance(expected, new) <= _SAME_DE).mean())
     same = rest >= _MIN_SAME_PICTURE
     reason = "" if same else f"only {rest:.3f} of the picture is the source in other colours"
     found.aspects.append(Aspect("same picture", rate("preservation", rest), same, reason))
@@ -135,22 +133,24 @@ def _cool(old: FloatArray, new: FloatArray) -> float:
 
 
 def _contrast(old: FloatArray, new: FloatArray) -> float:
-    """Steps of lightness a third larger, where they did not run into black or white."""
-    free = (new[:, 0] > 4.0) & (new[:, 0] < 96.0)
-    if free.mean() < 0.1 or float(old[free, 0].std()) < _MIN_CONTRAST_SPREAD:
-        return (float(new[:, 0].std()) / max(float(old[:, 0].std()), 0.5) - 1.0) / 0.18
-    return (_slope(old[free, 0], new[free, 0]) - 1.0) / 0.33
-
-
-def _slope(old: FloatArray, new: FloatArray) -> float:
-    return float(np.cov(old, new)[0, 1] / max(float(old.var()), 1e-6))
+    """Steps of lightness a third larger, apart from what runs into black or white."""
+    was, now = old[::3, 0], new[::3, 0]
+    middles = float(np.median(was)), float(np.median(now))
+    errors = [
+        float(np.abs(np.clip(middles[1] + s * (was - middles[0]), 0.0, 100.0) - now).mean()) for s in _SLOPES
+    ]
+    fitting = [s for s, error in zip(_SLOPES, errors, strict=True) if error <= min(errors) + 0.05]
+    return (max(fitting) - 1.0) / 0.32
 
 
 def _faded(old: FloatArray, new: FloatArray) -> float:
     """Steps of lightness and chroma by more than a third smaller."""
     chroma = [max(float(np.hypot(lab[:, 1], lab[:, 2]).std()), 0.5) for lab in (old, new)]
     light = float(new[:, 0].std()) / max(float(old[:, 0].std()), 0.5)
-    return min((1.0 - light) / 0.36, (1.0 - chroma[1] / chroma[0]) / 0.38 if chroma[0] > 1.0 else np.inf)
+    bright = 2.0 + _shift(old, new, 0) / 8.0
+    return min(
+        bright, (1.0 - light) / 0.36, (1.0 - chroma[1] / chroma[0]) / 0.38 if chroma[0] > 1.0 else np.inf
+    )
 
 
 # What a tone's name asks of the colours, as a share of the least change that deserves it.
