@@ -24,9 +24,9 @@ from og2.data.workers import Reading
 from og2.errors import ConfigError, RequestError
 from og2.evals.certificate import CLEAN, RIGHT, Certificate, Counts
 from og2.evals.conditions import CONDITIONS, INKED, SHIFTED, VAE, as_it_is, corrupted, drawn_for, shifted
+from og2.evals.edit_near_miss import EDIT_NEAR_MISSES
 from og2.evals.items import PLAIN_DRAW, PLAIN_EDITS, SCORED_EDITS, least_px
 from og2.evals.near_miss import (
-    EDIT_NEAR_MISSES,
     T2I_NEAR_MISSES,
     TEXT_NEAR_MISSES,
     Draft,
@@ -286,7 +286,7 @@ def _context_cases(task: str) -> Maker:
         references = [Known(draw(manner.shift(scene))) for scene in asked.references]
 
         def accepts(picture: Picture) -> bool:
-            return score_context(references, picture, asked.requirements).passed
+            return score_context([r.sight for r in references], picture, asked.requirements).passed
 
         stranger = draw(manner.shift(with_stranger(asked.target, rng)))
         wrong = [

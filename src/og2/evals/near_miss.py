@@ -8,7 +8,7 @@ generator. Pictures are uint8 (H, W, 3).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import TypeAlias
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from og2.world.creatures import Anatomy, near_miss
+from og2.world.creatures import near_miss, visible_parts
 from og2.world.fills import second_tone
 from og2.world.glyphs import LETTERS
 from og2.world.palette import COLORS
@@ -300,7 +300,7 @@ def with_stranger(scene: Scene, rng: Generator) -> Scene:
     """The scene with one creature, or else one gizmo, exchanged for another that differs in a single part."""
     if scene.creatures:
         old = scene.creatures[0]
-        part = pick(rng, tuple(f.name for f in fields(Anatomy)))
+        part = pick(rng, visible_parts(old.anatomy))
         new = replace(old, anatomy=near_miss(rng, old.anatomy, part))
         return replace(scene, creatures=(new, *scene.creatures[1:]))
     gizmo = near_miss_gizmo(rng, scene.gizmos[0], pick(rng, ("body", "fill", "cap_lab", "emblem_lab")))

@@ -13,7 +13,7 @@ from og2.world.scenes import Box, Scene, fits, pick
 from og2.world.strokes import painted_box
 
 # Radii as fractions of the side, by how many creatures and gizmos share the picture.
-CREATURE_RADII: dict[int, tuple[float, float]] = {1: (0.150, 0.185), 2: (0.116, 0.130), 3: (0.094, 0.106)}
+CREATURE_RADII: dict[int, tuple[float, float]] = {1: (0.150, 0.185), 2: (0.116, 0.130), 3: (0.098, 0.110)}
 GIZMO_RADII: dict[int, tuple[float, float]] = {1: (0.150, 0.200), 2: (0.130, 0.165), 3: (0.110, 0.135)}
 _ON_GROUND = 0.04  # feet stand at least that far below the horizon
 _TRIES = 120

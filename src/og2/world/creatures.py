@@ -9,7 +9,8 @@ of the body, x to the right, y downward:
          height, dark cores of half their radius; the face is moved sideways by FACE_SHIFT * half width
   ears   ellipses on the upper outline, half width ear_width, ear_length outside the body
   arms   from the sides, arm_length long, hands at their ends; legs below, leg_length outside the body
-  tail   an arc on the side the creature does not face (front: on the right), straight to curled
+  tail   an arc on the side the creature does not face (front: on the right), straight to curled; in front of
+         the arm there, so that its curl shows in every pose
   horns  0 to 3 ivory triangles between the ears; spots 0 to 7 discs of the second colour on the belly
 """
 
@@ -189,6 +190,11 @@ def near_miss(rng: Generator, anatomy: Anatomy, part: str, strength: float = 1.0
     low, high = RANGES[part]
     step = 0.45 * strength * (high - low)
     return replace(anatomy, **{part: value + step if value + step <= high else value - step})
+
+
+def visible_parts(anatomy: Anatomy) -> tuple[str, ...]:
+    """The fields of an anatomy that a picture shows: all, but of a creature without spots not their size."""
+    return tuple(f.name for f in fields(Anatomy) if f.name != "spot_size" or anatomy.spot_count)
 
 
 def creature_box(creature: Creature) -> tuple[float, float, float, float]:

@@ -1,8 +1,8 @@
 """Is it the same one? Distances between subjects that were seen, and what they are worth from 0 to 10.
 
-Part of the scorer. Creatures are compared by their measures, each in units of what a change of pose, size and
-place moves it by; gizmos as small pictures. A distance becomes a score by a logistic in it, frozen so that
-pictures of one subject average 9 or more and the hardest impostors, changed in one part only, 3 or less.
+Part of the scorer. Creatures are compared by their measures, each in units of a tolerance of its own; gizmos
+as small pictures. A distance becomes a score by a logistic in it, frozen so that pictures of one subject
+average 9 or more and the hardest impostors, changed in one part only, 3 or less.
 """
 
 from __future__ import annotations
@@ -13,45 +13,48 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from og2.world.creature_reading import MEASURES, SeenCreature
+from og2.world.creature_reading import SeenCreature
 from og2.world.gizmo_reading import SeenGizmo
 from og2.world.pixels import FloatArray, distance
 
-# Spread of each measure between pictures of one creature, with room for blur and a round trip through a VAE.
-SPREAD: dict[str, float] = {
-    "body L": 3.0,
-    "body a": 2.5,
-    "body b": 2.5,
-    "second L": 3.0,
-    "second a": 3.0,
-    "second b": 3.0,
-    "aspect": 0.035,
-    "eye size": 0.010,
-    "eye separation": 0.025,
-    "ear reach": 0.04,
-    "ear area": 0.025,
-    "leg length": 0.03,
-    "arm length": 0.045,
-    "tail reach": 0.20,
-    "horns": 0.30,
-    "spots": 0.80,
-    "spot size": 0.010,
+# Difference of each measure at which two creatures are two by that alone: less than half of what a near miss
+# changes, and several times what pose, place, size and backdrop move it by (`benchmarks/identity.py`).
+TOLERANCE: dict[str, float] = {
+    "body color": 9.0,  # dE
+    "second color": 9.0,
+    "aspect": 0.09,
+    "eye size": 0.019,
+    "eye separation": 0.045,
+    "ear reach": 0.10,
+    "ear width": 0.033,
+    "leg length": 0.055,
+    "arm length": 0.062,
+    "tail reach": 0.085,
+    "horns": 0.6,
+    "spots": 1.3,
+    "spot size": 0.0085,
 }
-_FARTHEST = 8.0  # spreads: beyond, a measure counts no more
-_CREATURE = (2.6, 0.18)  # distance worth 5, and how fast the score falls
+_FARTHEST = 8.0  # tolerances: beyond, a measure counts no more
+_POWER = 4.0  # of the norm that sums up: one measure that is far off weighs more than many that are a bit
+_CREATURE = (1.0, 0.25)  # distance worth 5, and how fast the score falls
 _GIZMO = (0.05, 0.006)
 _GIZMO_STEP = 13.0  # dE beyond which a pixel of a gizmo is another
 
 
 def creature_distance(a: SeenCreature, b: SeenCreature) -> float:
-    """Whitened distance between the measures of two creatures; 0 = the same, one pose aside."""
-    spread = np.array([SPREAD[name] for name in MEASURES])
-    steps = np.minimum(np.abs(a.measures - b.measures) / spread, _FARTHEST)
-    known = ~np.isnan(steps)
-    if known.sum() < len(MEASURES) // 2:
+    """Distance between two creatures in tolerances; 0 = the same, about 1 = as far off as may be."""
+    apart = np.minimum(differences(a, b) / np.array(list(TOLERANCE.values())), _FARTHEST)
+    known = ~np.isnan(apart)
+    if known.sum() < len(TOLERANCE) // 2:
         return math.inf
-    # What cannot be seen (a tail behind an arm) neither adds nor takes away.
-    return float(np.sqrt((steps[known] ** 2).sum()))
+    # What cannot be seen (the size of spots where there are none) neither adds nor takes away.
+    return float((apart[known] ** _POWER).sum() ** (1.0 / _POWER))
+
+
+def differences(a: SeenCreature, b: SeenCreature) -> FloatArray:
+    """How far two creatures are apart in each entry of TOLERANCE, in its unit; NaN where not measured."""
+    colors = [float(distance(a.measures[i : i + 3], b.measures[i : i + 3])) for i in (0, 3)]
+    return np.array([*colors, *np.abs(a.measures[6:] - b.measures[6:])])
 
 
 def gizmo_distance(a: SeenGizmo, b: SeenGizmo) -> float:

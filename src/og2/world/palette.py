@@ -64,7 +64,7 @@ LANDSCAPES: dict[str, tuple[Lab, Lab]] = {
 
 # What a creature does. Arms: degrees above the horizontal. Left and right are the viewer's.
 ARM_ANGLES_DEG: dict[str, tuple[float, float]] = {
-    "up": (42.0, 68.0),
+    "up": (34.0, 52.0),
     "out": (-10.0, 10.0),
     "down": (-68.0, -45.0),
 }

@@ -22,7 +22,6 @@ from og2.world.creature_reading import SeenCreature
 from og2.world.detect import Detected
 from og2.world.gizmo_reading import SeenGizmo
 from og2.world.identity import assign, creature_distance, gizmo_distance, identity_score, is_blend
-from og2.world.known import known
 from og2.world.measures import kept, rate, relation_amount
 from og2.world.palette import COLUMNS
 from og2.world.pixels import dilate
@@ -73,12 +72,12 @@ class _Cast:
 def score_context(references: Sequence[Any], image: Any, requirements: Requirements) -> ContextVerdict:
     """Whether the picture shows what is asked for, with the subjects of the references.
 
-    References that many are compared with may come as `known.Known`, which are looked at once.
+    A reference, or the picture, may be what `look` has seen in it already.
     """
-    seen = look(image)
+    seen = image if isinstance(image, Sight) else look(image)
     if seen.view is None or seen.reason:
         return ContextVerdict(0.0, 0.0, False, f"unknown: {seen.reason}", unknown=True)
-    shown = [known(reference).sight for reference in references]
+    shown = [r if isinstance(r, Sight) else look(r) for r in references]
     models, missing = _models(requirements, shown)
     if missing:
         return ContextVerdict(math.nan, math.nan, False, f"unknown: {missing}", unknown=True)

@@ -156,7 +156,7 @@ def plate_strokes(plate: Plate) -> list[Stroke]:
 
 
 def creature_strokes(creature: Creature) -> list[Stroke]:
-    """Tail, ears, horns, legs and arms behind the body; spots, eyes and mouth on it."""
+    """Ears, legs, arms, tail and horns behind the body; spots, eyes and mouth on it."""
     a = math.sqrt(creature.anatomy.body_aspect)
     b = 1.0 / a
     return [*_behind(creature, a, b), *_body(creature, a, b), *_face(creature, a, b)]
@@ -182,7 +182,6 @@ def _behind(creature: Creature, a: float, b: float) -> list[Stroke]:
     leg_x = 0.42 * a
     legs = (-leg_x - 0.3, 0.6 * b, leg_x + 0.3, end + LEG_THICKNESS + 0.06)
     found = [
-        _tail(creature, a, b),
         _stroke(creature, "pair", box, limb_lab, (x, y, dx, dy, anatomy.ear_width, half)),
         _stroke(
             creature, "pair", box, anatomy.second_lab, (x, y, dx, dy, anatomy.ear_width * 0.55, half * 0.66)
@@ -190,6 +189,7 @@ def _behind(creature: Creature, a: float, b: float) -> list[Stroke]:
         _stroke(creature, "pair_of_legs", legs, limb_lab, (leg_x, 0.7 * b, end, LEG_THICKNESS)),
         _stroke(creature, "pair", legs, anatomy.second_lab, (leg_x + 0.05, end + 0.06, 0.0, 1.0, 0.23, 0.13)),
         *(_arm(creature, side, a, limb_lab) for side in (-1.0, 1.0)),
+        _tail(creature, a, b),
     ]
     if anatomy.horn_count:
         wide = 0.28 * (anatomy.horn_count - 1) / 2 + 0.15

@@ -1,0 +1,328 @@
+"""A creature's frame in a picture: its eyes, the ellipse of its body, and its two colours.
+
+Part of the scorer. The eyes (white discs with dark cores) say that there is a creature at all; the ellipse is
+fitted to the outline where no limb hides it, to a fraction of a pixel, so that all that is measured from it
+keeps its value in any pose and at any size. Lengths are working pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from og2.world.background import View
+from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance, erode
+
+_WHITE_L, _WHITE_C, _DARK_L, _DARK_C = 70.0, 28.0, 46.0, 25.0
+_WHITE_LAB, _DARK_LAB = np.array([98.0, 0.0, 0.0]), np.array([15.0, 3.0, 1.0])
+_WHITE_RIM = 0.15  # of what is around a core
+_LIMBS = 0.36  # radii: what is thinner than twice this is no body
+_NEAR_BODY = 17.0  # dE
+_RAYS = 96
+_OUTLINE = (0.66, 1.3, 0.0125)  # part of a ray that is searched for the outline, and the step, in radii
+_LIMITS = (0.0, 0.05, 0.03)  # how far from the ellipse its outline may lie, from fit to fit
+_TRIALS = 150
+_AGREED = 0.015  # radii from a trial ellipse to a point on it
+_MIN_ON_OUTLINE = 14
+
+
+@dataclass(frozen=True)
+class Eye:
+    """An eye: its middle, radius, and the middle of its core."""
+
+    x: float
+    y: float
+    radius: float
+    core_x: float
+
+
+@dataclass(frozen=True)
+class Body:
+    """An upright ellipse: middle and half axes."""
+
+    x: float
+    y: float
+    a: float
+    b: float
+
+    @property
+    def r(self) -> float:
+        """The radius of the circle of the same area."""
+        return math.sqrt(self.a * self.b)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A creature's pixels in its own units.
+
+    lab, part: CIELAB and silhouette (h, w). u, v: place of every pixel from the middle of the body, in radii,
+    v downward. body_lab, second_lab: its two colours; is_second, is_limb: pixels of the second colour, and of
+    the first outside the body; skin: the body's colour at every pixel, shaded as it is.
+    """
+
+    lab: FloatArray
+    part: BoolArray
+    eyes: tuple[Eye, Eye]
+    body: Body
+    body_lab: FloatArray
+    second_lab: FloatArray
+    skin: FloatArray
+    is_second: BoolArray
+    is_limb: BoolArray
+    u: FloatArray
+    v: FloatArray
+
+    @property
+    def wide(self) -> float:
+        """Half width of the body in radii; half its height is one over it."""
+        return math.sqrt(self.body.a / self.body.b)
+
+    @property
+    def high(self) -> float:
+        """Half height of the body in radii."""
+        return math.sqrt(self.body.b / self.body.a)
+
+    @property
+    def face(self) -> float:
+        """How far right of the body's middle the face is, in radii."""
+        return ((self.eyes[0].x + self.eyes[1].x) / 2 - self.body.x) / self.body.r
+
+    def ellipse(self, scale: float) -> BoolArray:
+        """The pixels of the body, scaled about its middle."""
+        return (self.u / self.wide) ** 2 + (self.v / self.high) ** 2 <= scale**2
+
+
+def find_frame(view: View, part: BoolArray) -> Frame | None:
+    """The frame of the creature that a window shows, or None where there is none.
+
+    part: its silhouette, holes filled.
+    """
+    lab = view.lab
+    eyes, eye_mask = _eyes(lab, part)
+    if eyes is None:
+        return None
+    rough = _rough_body(part, eyes)
+    ring = dilate(eye_mask, 3.0) & ~dilate(eye_mask, 1.0) & part
+    if rough is None or ring.sum() < 6:
+        return None
+    around_eyes = np.median(lab[ring], axis=0)
+    second = _color_of_feet(lab, part, rough)
+    cover = np.maximum(_share(view, around_eyes), _share(view, second))
+    body = _fitted(np.where(erode(part, 1.5), 1.0, np.where(dilate(part, 1.5), cover, 0.0)), rough)
+    ys, xs = np.mgrid[0 : part.shape[0], 0 : part.shape[1]].astype(np.float64)
+    u, v = (xs - body.x) / body.r, (ys - body.y) / body.r
+    inside = ((xs - body.x) / body.a) ** 2 + ((ys - body.y) / body.b) ** 2
+    body_lab, skin = _skin(lab, (inside < 0.81) & part & ~dilate(eye_mask, 1.5), around_eyes, u + v)
+    to_second, to_skin = distance(lab, second), distance(lab, skin)
+    is_second = part & (to_second < 22.0) & (to_second < to_skin)
+    is_limb = part & (to_skin < 24.0) & ~is_second & (inside > 1.0)
+    eyes = _measured_eyes(lab, eyes, body_lab)
+    return Frame(lab, part, eyes, body, body_lab, second, skin, is_second, is_limb, u, v)
+
+
+def _share(view: View, color: FloatArray) -> FloatArray:
+    """How far every pixel's colour is from the background's toward that colour."""
+    direction = color - view.background
+    length = np.maximum((direction**2).sum(axis=-1), 1.0)
+    return ((view.lab - view.background) * direction).sum(axis=-1) / length
+
+
+def _eyes(lab: FloatArray, part: BoolArray) -> tuple[tuple[Eye, Eye] | None, BoolArray]:
+    """Two discs of white, each around a dark core, about level; the left one first."""
+    chroma = np.hypot(lab[..., 1], lab[..., 2])
+    white = part & (lab[..., 0] > _WHITE_L) & (chroma < _WHITE_C)
+    dark = part & (lab[..., 0] < _DARK_L) & (chroma < _DARK_C)
+    if not white.any() or not dark.any():
+        return None, white
+    cores = []
+    for core in components(dark, smallest=2):
+        rim = dilate(core, 2.0) & ~core & part
+        if white[rim].mean() > _WHITE_RIM:
+            cores.append(core)
+    cores = sorted(cores, key=lambda c: -int(c.sum()))[:2]
+    if len(cores) < 2:
+        return None, white
+    cores.sort(key=lambda c: float(np.nonzero(c)[1].mean()))
+    middles = [(float(np.nonzero(c)[1].mean()), float(np.nonzero(c)[0].mean())) for c in cores]
+    whole = np.zeros_like(part)
+    for blob in components(white | dilate(cores[0], 1.0) | dilate(cores[1], 1.0)):
+        if (blob & (cores[0] | cores[1])).any():
+            whole |= blob & part
+    ys, xs = np.nonzero(whole)
+    to_right = np.hypot(xs - middles[1][0], ys - middles[1][1]) < np.hypot(
+        xs - middles[0][0], ys - middles[0][1]
+    )
+    eyes = []
+    for own, core in ((~to_right, middles[0]), (to_right, middles[1])):
+        if own.sum() < 5:
+            return None, white
+        radius = math.sqrt(float(own.sum()) / math.pi)
+        eyes.append(Eye(float(xs[own].mean()), float(ys[own].mean()), radius, core[0]))
+    one, other = eyes
+    if abs(one.y - other.y) > one.radius + other.radius or not 0.5 < one.radius / other.radius < 2.0:
+        return None, white
+    return (one, other), whole
+
+
+def _measured_eyes(lab: FloatArray, eyes: tuple[Eye, Eye], body_lab: FloatArray) -> tuple[Eye, Eye]:
+    """The same eyes by how much of each pixel is not the body's colour."""
+    shares = []
+    for color in (_WHITE_LAB, _DARK_LAB):
+        toward = color - body_lab
+        shares.append((lab - body_lab) @ toward / float(toward @ toward))
+    cover = np.clip(np.maximum(*shares), 0.0, 1.0)
+    ys, xs = np.mgrid[0 : lab.shape[0], 0 : lab.shape[1]].astype(np.float64)
+    away = [np.hypot(xs - eye.x, ys - eye.y) for eye in eyes]
+    found = []
+    for eye, own, other in ((eyes[0], *away), (eyes[1], *away[::-1])):
+        weight = np.where(own < 0.7 * eye.radius, 1.0, cover)
+        weight = weight * ((own < 1.25 * eye.radius + 1.0) & (own <= other))
+        total = float(weight.sum())
+        middle = float((xs * weight).sum()) / total, float((ys * weight).sum()) / total
+        found.append(Eye(*middle, math.sqrt(total / math.pi), eye.core_x))
+    return found[0], found[1]
+
+
+def _rough_body(part: BoolArray, eyes: tuple[Eye, Eye]) -> Body | None:
+    """The ellipse that is left of the silhouette once everything thin is worn off."""
+    x, y = (eyes[0].x + eyes[1].x) / 2, (eyes[0].y + eyes[1].y) / 2
+    depth, worn = 0, part
+    while worn.any() and depth < 128:
+        worn, depth = erode(worn, 1.5 if depth % 2 else 1.0), depth + 1
+    if depth < 6:
+        return None
+    reach = max(2.0, _LIMBS * depth * 1.18)
+    blobs = components(_disc_erode(part, reach))
+    if not blobs:
+        return None
+    near = min(
+        blobs,
+        key=lambda c: float(np.hypot(np.nonzero(c)[1] - x, np.nonzero(c)[0] - y).min()) - 0.01 * c.sum(),
+    )
+    opened = ~_disc_erode(~near, reach) & part
+    ys, xs = np.nonzero(opened)
+    a, b = 2.0 * float(xs.std()), 2.0 * float(ys.std())
+    return Body(float(xs.mean()), float(ys.mean()), a, b) if min(a, b) > 3.0 else None
+
+
+def _disc_erode(mask: BoolArray, radius: float) -> BoolArray:
+    """Erosion by a disc, as two passes of the distance to the nearest hole along rows, then columns."""
+    height, width = mask.shape
+    far = float(height + width)
+    along = np.where(mask, far, 0.0)
+    for x in range(1, width):
+        along[:, x] = np.minimum(along[:, x], along[:, x - 1] + 1.0)
+    for x in range(width - 2, -1, -1):
+        along[:, x] = np.minimum(along[:, x], along[:, x + 1] + 1.0)
+    squares = along**2
+    nearest = squares.copy()
+    for dy in range(1, int(radius) + 1):
+        nearest[dy:] = np.minimum(nearest[dy:], squares[:-dy] + dy * dy)
+        nearest[:-dy] = np.minimum(nearest[:-dy], squares[dy:] + dy * dy)
+    return mask & (nearest > radius * radius)
+
+
+def _color_of_feet(lab: FloatArray, part: BoolArray, body: Body) -> FloatArray:
+    """The second colour, which the feet have: of the lowest rows that belong to the creature."""
+    rows = np.arange(part.shape[0])[:, None]
+    last = int(np.nonzero(part.any(axis=1))[0][-1])
+    feet = part & (rows >= last - max(1.0, 0.16 * body.r)) & erode(part, 1.0)
+    if feet.sum() < 3:
+        feet = part & (rows >= last - max(2.0, 0.2 * body.r))
+    return np.median(lab[feet], axis=0)
+
+
+def _fitted(cover: FloatArray, rough: Body) -> Body:
+    """The ellipse through the outline where it is the body's own, from a rough one.
+
+    Rays from the middle meet the outline; most meet a limb somewhere. Of many ellipses through a few points
+    each, the one that most other points lie on is fitted to those.
+    """
+    angles = 2.0 * math.pi * (np.arange(_RAYS) + 0.5) / _RAYS
+    cos, sin = np.cos(angles), np.sin(angles)
+    body = rough
+    for turn, limit in enumerate(_LIMITS):
+        edge, found = _outline(cover, body, cos, sin)
+        x, y = (edge * cos)[found], (edge * sin)[found]
+        if len(x) < _MIN_ON_OUTLINE:
+            return body
+        if turn == 0:
+            middle = _most_agreed(x, y)
+            x, y = x[middle], y[middle]
+        else:
+            near = np.abs(np.hypot(x, y) - 1.0) < limit
+            x, y = x[near], y[near]
+        if len(x) < _MIN_ON_OUTLINE:
+            return body
+        body = _through(x, y, body)
+    return body
+
+
+def _outline(
+    cover: FloatArray, body: Body, cos: FloatArray, sin: FloatArray
+) -> tuple[FloatArray, BoolArray]:
+    """Where each ray leaves the silhouette, in units of the ellipse, and whether it does in the range."""
+    along = np.arange(*_OUTLINE)
+    values = _sampled(cover, body.y + body.b * sin[:, None] * along, body.x + body.a * cos[:, None] * along)
+    outside = values < 0.5
+    first = np.argmax(outside, axis=1)
+    rays = np.arange(len(cos))
+    before, after = values[rays, np.maximum(first - 1, 0)], values[rays, first]
+    edge = along[first] - _OUTLINE[2] * (0.5 - after) / np.maximum(before - after, 1e-6)
+    return edge, outside.any(axis=1) & (first > 0)
+
+
+def _most_agreed(x: FloatArray, y: FloatArray) -> BoolArray:
+    """The points on one of many trial ellipses, the one with the most of them."""
+    design = np.stack([x**2, y**2, x, y], axis=1)
+    picks = np.random.default_rng(0).integers(0, len(x), (_TRIALS, 6))
+    some = design[picks]
+    normal = some.transpose(0, 2, 1) @ some + 1e-9 * np.eye(4)
+    trials = np.linalg.solve(normal, some.sum(axis=1)[..., None])[..., 0]
+    sane = (trials[:, :2].min(axis=1) > 0.5) & (trials[:, :2].max(axis=1) < 2.4)
+    off = np.abs(trials @ design.T - 1.0)  # about twice the distance
+    on = (off < 2.0 * _AGREED) & sane[:, None]
+    return on[int(np.argmax(on.sum(axis=1)))]
+
+
+def _through(x: FloatArray, y: FloatArray, body: Body) -> Body:
+    """The upright ellipse nearest to points that are given in units of another ellipse."""
+    design = np.stack([x**2, y**2, x, y], axis=1)
+    p, q, s, t = np.linalg.lstsq(design, np.ones(len(x)), rcond=None)[0]
+    if min(p, q) <= 0.25:
+        return body
+    whole = 1.0 + s**2 / (4 * p) + t**2 / (4 * q)
+    return Body(
+        body.x - body.a * float(s / (2 * p)),
+        body.y - body.b * float(t / (2 * q)),
+        body.a * math.sqrt(float(whole / p)),
+        body.b * math.sqrt(float(whole / q)),
+    )
+
+
+def _sampled(values: FloatArray, ys: FloatArray, xs: FloatArray) -> FloatArray:
+    """Values between pixels."""
+    ys, xs = np.clip(ys, 0, values.shape[0] - 1.001), np.clip(xs, 0, values.shape[1] - 1.001)
+    y, x = ys.astype(int), xs.astype(int)
+    fy, fx = ys - y, xs - x
+    upper = values[y, x] * (1 - fx) + values[y, x + 1] * fx
+    lower = values[y + 1, x] * (1 - fx) + values[y + 1, x + 1] * fx
+    return upper * (1 - fy) + lower * fy
+
+
+def _skin(
+    lab: FloatArray, inner: BoolArray, near: FloatArray, toward_light: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """The body's colour in its middle, and at every pixel under light that runs from one corner to the
+    other."""
+    d = lab - near
+    own = inner & (np.sqrt(0.3 * d[..., 0] ** 2 + d[..., 1] ** 2 + d[..., 2] ** 2) < _NEAR_BODY)
+    if own.sum() < 12:
+        return near, np.broadcast_to(near, lab.shape)
+    place = toward_light[own]
+    middle, values = place.mean(), lab[own]
+    slope = (place - middle) @ (values - values.mean(axis=0)) / max(float(((place - middle) ** 2).sum()), 1e-6)
+    color = values.mean(axis=0) - middle * slope
+    return color, color + np.clip(toward_light, -2.0, 2.0)[..., None] * slope
