@@ -20,7 +20,7 @@ from og2.world.creatures import near_miss, visible_parts
 from og2.world.fills import second_tone
 from og2.world.glyphs import LETTERS
 from og2.world.palette import COLORS
-from og2.world.props import near_miss_gizmo
+from og2.world.props import GIZMO_PARTS, near_miss_gizmo
 from og2.world.render import render
 from og2.world.requirements import SIZE_RELATIONS, ObjectRequirement, Requirements
 from og2.world.scenes import Object, Scene, World, pick, place_object, relation, sample_color
@@ -303,7 +303,7 @@ def with_stranger(scene: Scene, rng: Generator) -> Scene:
         part = pick(rng, visible_parts(old.anatomy))
         new = replace(old, anatomy=near_miss(rng, old.anatomy, part))
         return replace(scene, creatures=(new, *scene.creatures[1:]))
-    gizmo = near_miss_gizmo(rng, scene.gizmos[0], pick(rng, ("body", "fill", "cap_lab", "emblem_lab")))
+    gizmo = near_miss_gizmo(rng, scene.gizmos[0], pick(rng, GIZMO_PARTS))
     return replace(scene, gizmos=(gizmo, *scene.gizmos[1:]))
 
 

@@ -15,9 +15,10 @@ import numpy as np
 from og2.world.background import View
 from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance, erode
 
-_WHITE_L, _WHITE_C, _DARK_L, _DARK_C = 70.0, 28.0, 46.0, 25.0
+_WHITE_L, _WHITE_C, _DARK_L, _DARK_C = 70.0, 28.0, 44.0, 25.0
 _WHITE_LAB, _DARK_LAB = np.array([98.0, 0.0, 0.0]), np.array([15.0, 3.0, 1.0])
 _WHITE_RIM = 0.15  # of what is around a core
+_MIN_SKIN = 24.0  # dE from white and from black: dots on white are no eyes
 _LIMBS = 0.36  # radii: what is thinner than twice this is no body
 _NEAR_BODY = 17.0  # dE
 _RAYS = 96
@@ -108,6 +109,8 @@ def find_frame(view: View, part: BoolArray) -> Frame | None:
     if rough is None or ring.sum() < 6:
         return None
     around_eyes = np.median(lab[ring], axis=0)
+    if min(float(distance(around_eyes, tone)) for tone in (_WHITE_LAB, _DARK_LAB)) < _MIN_SKIN:
+        return None
     second = _color_of_feet(lab, part, rough)
     cover = np.maximum(_share(view, around_eyes), _share(view, second))
     body = _fitted(np.where(erode(part, 1.5), 1.0, np.where(dilate(part, 1.5), cover, 0.0)), rough)

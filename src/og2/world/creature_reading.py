@@ -22,6 +22,7 @@ _FACING, _GAZE = 0.135, 0.21  # of the half width; of the eye's radius
 _OPEN_MOUTH = 0.062  # square radii
 _ARM_EDGES = (-28.0, 22.0)  # degrees: below = down, above = up
 _ARM_UNCLEAR = 5.0
+_IVORY_L = 84.0
 _SHOULDER = (0.82, 0.10)  # of the half width to the side; radii below the middle
 _EAR_ANGLE = math.radians(38.0)  # where on the outline an ear starts, from the top
 _EAR_TURN = math.radians(22.8)  # how far an ear leans outward
@@ -158,18 +159,18 @@ def _mouth(seen: Frame) -> Word:
 
 
 def _ivory(seen: Frame) -> BoolArray:
-    return seen.part & (seen.lab[..., 0] > 76.0) & (np.hypot(seen.lab[..., 1], seen.lab[..., 2]) < 26.0)
+    return seen.part & (seen.lab[..., 0] > _IVORY_L) & (np.hypot(seen.lab[..., 1], seen.lab[..., 2]) < 26.0)
 
 
 def _horns(seen: Frame) -> int:
-    """Ivory tips counted in rows above the body."""
+    """Ivory tips counted in rows above the body; at least two rows must show so many."""
     ivory = _ivory(seen) & (np.abs(seen.u) < 0.55)
     counts = []
     for share in (0.06, 0.10, 0.14, 0.18):
         y = round(seen.body.y - seen.body.b - share * seen.body.r)
         if 0 <= y < ivory.shape[0]:
             counts.append(int((np.diff(np.concatenate([[0], ivory[y].astype(int)])) == 1).sum()))
-    return max(counts, default=0)
+    return sorted(counts)[-2] if len(counts) > 1 else 0
 
 
 def _eyes(seen: Frame) -> tuple[float, float]:

@@ -112,9 +112,14 @@ def box_mean(values: FloatArray, reach: int) -> FloatArray:
 def local_maximum(values: FloatArray, reach: int) -> FloatArray:
     """The largest value within `reach` pixels along both axes.   Shapes: (H, W) -> same."""
     for axis in (0, 1):
+        length = values.shape[axis]
         padded = np.pad(values, [(reach, reach) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
-        windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=axis)
-        values = windows.max(axis=-1)
+        values, width, wanted = np.moveaxis(padded, axis, 0), 1, 2 * reach + 1
+        while 2 * width <= wanted:  # the maximum over twice the width is that of two neighbours
+            values, width = np.maximum(values[:-width], values[width:]), 2 * width
+        rest = wanted - width
+        values = np.maximum(values[:length], values[rest : rest + length])
+        values = np.moveaxis(values, 0, axis)
     return values
 
 
@@ -184,9 +189,15 @@ def components(mask: BoolArray, diagonal: bool = True, smallest: float = 1.0) ->
 
 def fill_holes(mask: BoolArray) -> BoolArray:
     """The mask with every enclosed background part filled."""
-    padded = np.pad(~mask, 1, constant_values=True)
+    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
+    if not rows.size:
+        return mask.copy()
+    where = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    padded = np.pad(~mask[where], 1, constant_values=True)
     outside = next(part for part in components(padded, diagonal=False) if part[0, 0])
-    return ~outside[1:-1, 1:-1]
+    filled = mask.copy()
+    filled[where] = ~outside[1:-1, 1:-1]
+    return filled
 
 
 def _as_array(image: Any) -> NDArray[Any]:
