@@ -12,12 +12,11 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from small_runs import in_processes, recipe, recipe_tree
+from small_runs import in_processes, last_snapshot, recipe, recipe_tree
 
 from og2 import OmniGen2Pipeline
 from og2.cli import run as og2
 from og2.errors import ConfigError
-from og2.train import checkpoint
 from og2.train.run import read_recipe, resolved, run_recipe
 from og2.train.transformer import run
 
@@ -163,7 +162,7 @@ def test_rows_answered_in_words_train_the_language_model_in_the_same_run(tmp_pat
     _train_answers(tmp_path, train)
     last = _records(tmp_path)[-1]
     assert last["loss"] == pytest.approx(last["loss_t2i"] + 0.5 * last["loss_answers"], rel=1e-4)
-    snapshot = checkpoint.load_last(tmp_path / "checkpoints")
+    snapshot = last_snapshot(tmp_path / "checkpoints")
     assert snapshot is not None
     learned = {name.split(".")[0] for name in snapshot.tensors["parameters"]}
     assert learned == {"transformer", "mllm"}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from small_runs import MODEL, in_processes, recipe
+from small_runs import MODEL, in_processes, last_snapshot, recipe
 from torch import Tensor
 
 from og2.conditioning.processor import load_processor
@@ -19,7 +19,6 @@ from og2.conditioning.vlm import tokenize
 from og2.data.packing import Item, make_pack
 from og2.errors import ConfigError
 from og2.model.weights import load_transformer
-from og2.train import checkpoint
 from og2.train.transformer import TransformerTask, make_task, run
 
 
@@ -78,7 +77,7 @@ def _train(folder: Path, changes: tuple[str, ...]) -> None:
 
 
 def _result(folder: Path) -> tuple[list[dict], dict[str, dict[str, Tensor]]]:
-    snapshot = checkpoint.load_last(folder / "checkpoints")
+    snapshot = last_snapshot(folder / "checkpoints")
     assert snapshot is not None
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return records, snapshot.tensors
