@@ -150,7 +150,7 @@ class Trainer:
                     found = self.meters.take()
                     if tracker is not None:
                         tracker.log(self.step, found)
-                    show(self.step, found["loss"])
+                    show(self.step, found["loss"], self.meters.num_skipped)
                 if (self.step % self.run.eval_every == 0 or is_last) and not is_asked:
                     self._evaluate(tracker)
                 if is_due or is_last or is_asked:
@@ -300,15 +300,19 @@ class Trainer:
 
 
 @contextmanager
-def _progress(first: int, total: int) -> Iterator[Callable[[int, float], None]]:
-    """A bar with the time that is left, where the first rank writes to a terminal; told (step, loss)."""
+def _progress(first: int, total: int) -> Iterator[Callable[[int, float, int], None]]:
+    """A bar with the time that is left, where the first rank writes to a terminal.
+
+    Told (step, loss, rows left out so far).
+    """
     if not is_first() or not sys.stderr.isatty():
         yield lambda *_: None
         return
     with tqdm(total=total, initial=first, unit="step") as bar, logging_redirect_tqdm():
 
-        def show(step: int, loss: float) -> None:
-            bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+        def show(step: int, loss: float, num_skipped: int) -> None:
+            left_out = f", {num_skipped} rows left out" if num_skipped else ""
+            bar.set_postfix_str(f"loss {loss:.4f}{left_out}", refresh=False)
             bar.update(step - bar.n)
 
         yield show
