@@ -27,6 +27,7 @@ from og2.data.packing import Pack
 from og2.data.pool_packs import PoolDataConfig, PoolPacks
 from og2.data.world_source import item_rng, to_model
 from og2.model.transformer import OmniGen2Transformer2DModel
+from og2.train.compiled import compile_blocks
 from og2.train.distributed import Parallel, process_group
 from og2.train.loop import RunConfig, train
 from og2.train.network import FlowInputs, TrainedNetworks, flow_errors
@@ -77,7 +78,10 @@ class FlowEvalConfig:
 
 @dataclass(frozen=True)
 class FlowRecipe:
-    """The recipe `kind: flow`; `start`: a transformer folder to go on from instead of fresh weights."""
+    """The recipe `kind: flow`; `start`: a transformer folder to go on from instead of fresh weights.
+
+    compile: compile each block of the transformer (og2.train.compiled).
+    """
 
     run: RunConfig
     optim: OptimConfig
@@ -86,6 +90,7 @@ class FlowRecipe:
     model: FlowModelConfig = FlowModelConfig()
     time: TimeConfig = field(default_factory=TimeConfig)
     start: Path | None = None
+    compile: bool = False
 
 
 def run(recipe: FlowRecipe) -> None:
@@ -108,6 +113,8 @@ class FlowTask:
     def __init__(self, recipe: FlowRecipe) -> None:
         self.recipe = recipe
         self.module = make_transformer(recipe.model, recipe.start)
+        if recipe.compile:
+            compile_blocks(self.module, torch.device("cpu"))
         self.networks = TrainedNetworks(self.module)
         self.parallel = Parallel(self.module)
         self.packs = PoolPacks(LatentPool(recipe.data.pool_folder, recipe.data.pool), recipe.data)
