@@ -78,7 +78,10 @@ def test_the_command_beside_a_sample_makes_the_same_bytes(watched: Path, tmp_pat
     assert [folder.name for folder in folders] == ["step-00000000", "step-00000005"]
     assert Image.open(folders[0] / "grid.png").size == (4 + 2 * 52, 4 + 36)
     assert (folders[0] / "0.png").read_bytes() != (folders[1] / "0.png").read_bytes()
-    for index, line in enumerate((folders[1] / "commands.txt").read_text().splitlines()):
+    said, *lines = (folders[1] / "commands.txt").read_text().splitlines()
+    assert said.startswith("# ")
+    assert "step-00000005" in said
+    for index, line in enumerate(lines):
         words = shlex.split(line)
         assert words[:2] == ["og2", "generate"]
         out = tmp_path / f"{index}.png"

@@ -129,3 +129,27 @@ def test_bad_data_end_the_run_with_one_sentence(
     assert len(said) == 1
     assert sentence in said[0]
     assert not (tmp_path / "run" / "checkpoints").exists() or not list((tmp_path / "run").rglob("step-*"))
+
+
+def test_rows_that_are_left_out_are_named_in_the_record_of_their_steps(tmp_path: Path) -> None:
+    rows = []
+    for number in range(6):
+        Image.new("RGB", (32, 32), (40 * number, 90, 20)).save(tmp_path / f"{number}.png")
+        rows.append({"task_type": "t2i", "instruction": f"thing {number}", "output_image": f"{number}.png"})
+    (tmp_path / "2.png").write_bytes(b"no picture")
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {
+        "mix": {"data": [{"path": str(tmp_path / "rows.jsonl")}]},
+        "loader": {"packs_per_step": 2, "max_bad_rows": 1, "packing": {"budget": 160, "waiting": 0}},
+    }
+    assert og2(["train", _recipe(tmp_path, data=data), "optim.steps=4", "run.log_every=2"]) == 0
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    records = [record for record in map(json.loads, lines) if "loss" in record]
+    assert [record["step"] for record in records] == [2, 4]
+    named = [record["skipped"] for record in records if "skipped" in record]
+    assert named
+    assert set(named) == {"rows:3"}
+    total = sum(record.get("rows_skipped", 0) for record in records)
+    snapshot = last_snapshot(tmp_path / "run" / "checkpoints")
+    assert snapshot is not None
+    assert snapshot.values["num_skipped"] == total

@@ -36,6 +36,7 @@ from og2.train.optim import OptimConfig, WeightAverage, learning_rate, make_opti
 from og2.train.task import Part, Sampling, Shardable, Stateful, Task
 
 logger = logging.getLogger(__name__)
+_NOT_SHOWN = ("train_s", "peak_gb", "samples_per_s", "mfu")
 
 
 @dataclass(frozen=True)
@@ -148,8 +149,9 @@ class Trainer:
                 is_last = self.step == self.optim.steps
                 if self.step % self.run.log_every == 0 or is_last:
                     found = self.meters.take()
+                    found["left_s"] = found["s_per_step"] * (self.optim.steps - self.step)
                     if tracker is not None:
-                        tracker.log(self.step, found)
+                        tracker.log(self.step, found, _is_shown)
                     show(self.step, found["loss"], self.meters.num_skipped)
                 if (self.step % self.run.eval_every == 0 or is_last) and not is_asked:
                     self._evaluate(tracker)
@@ -297,6 +299,11 @@ class Trainer:
         if isinstance(self.task, Stateful) and "data" in values:
             self.task.go_to(values["data"])
         logger.info("resuming from %s", folders[-1])
+
+
+def _is_shown(name: str) -> bool:
+    """Whether a figure is in the line for people; all of them are in metrics.jsonl."""
+    return name not in _NOT_SHOWN and not name.removeprefix("loss_t").isdigit()
 
 
 @contextmanager

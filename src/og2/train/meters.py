@@ -119,12 +119,12 @@ def _names(rows: Sequence[str]) -> str:
 
 
 def matrix_rate(device: torch.device) -> float:
-    """FLOP/s of the device's fastest matrix products, float32 or bfloat16, best of three each."""
+    """FLOP/s of the device's fastest matrix products, float32 or bfloat16, best of ten each."""
     size = PROBE_SIZE[device.type]
     best = float("inf")
     for dtype in (torch.float32, torch.bfloat16):
         a = torch.ones(size, size, dtype=dtype, device=device)
-        for _ in range(3):
+        for _ in range(10):
             _wait_for(device)
             started = time.perf_counter()
             torch.mm(a, a)
