@@ -56,7 +56,7 @@ def test_compiled_blocks_give_the_same_gradient_and_do_not_compile_for_every_pac
         for pack in packs:
             found.append(_loss_and_gradient(compiled, pack))
             counts.append(len(graphs))
-    assert counts[1] <= 9  # halves of a block without time, with it, and the last; equal sizes make one more
+    assert counts[1] <= 7  # halves of a block and of the last one; sizes that happen to be equal make more
     assert counts[2] == counts[1]
     for (loss, gradient), pack in zip(found, packs, strict=True):
         expected, exact = _loss_and_gradient(plain, pack)

@@ -188,6 +188,11 @@ def test_what_cannot_be_is_refused_in_one_sentence(tmp_path: Path) -> None:
         recipe(tmp_path, lora={"rank": 4}, fresh={"hidden_size": 48})
     with pytest.raises(ConfigError, match="did you mean 'checkpointing'"):
         recipe(tmp_path, "compute.checkpoint=true")
+    for section in ({"lora": {"rank": 2}}, {"answers": {}}):
+        with pytest.raises(
+            ConfigError, match="fsdp trains all weights of the transformer, no adapter and no"
+        ):
+            run(recipe(tmp_path, "compute.strategy=fsdp", **section))
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match=r"compute\.device=cuda, but there is none"):
             run(recipe(tmp_path, "compute.device=cuda"))

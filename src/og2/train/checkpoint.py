@@ -216,11 +216,10 @@ def restore_optimizer(
 
 def _space(like: Mapping[str, Tensor], name: str, stored: Any) -> Tensor:
     model = like.get(name, like.get(name.partition("|")[0]))
-    is_rows = isinstance(model, DTensor) and not name.endswith("|step")
-    if is_rows and stored.size[:1] == model.shape[:1]:
-        mesh, places = model.device_mesh, model.placements
-        return zeros(stored.size, dtype=stored.properties.dtype, device_mesh=mesh, placements=places)
-    return torch.empty(stored.size, dtype=stored.properties.dtype)
+    size, dtype = stored.size, stored.properties.dtype
+    if isinstance(model, DTensor) and not name.endswith("|step") and size[:1] == model.shape[:1]:
+        return zeros(size, dtype=dtype, device_mesh=model.device_mesh, placements=model.placements)
+    return torch.empty(size, dtype=dtype)
 
 
 def _all_or_none(failed: str) -> None:

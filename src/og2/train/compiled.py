@@ -1,9 +1,8 @@
-"""Blocks whose token-wise halves are compiled; attention stays as it is.
+"""Blocks whose token-wise halves are compiled; attention stays as it is, and so does the context refiner.
 
 A block is what it does before attention, attention, and what it does after. The halves know nothing of which
 tokens belong together, so that what was compiled for one pack serves every other, whatever its number of
-samples and their lengths; and all blocks of a kind share it. The first steps compile, one for each kind of
-block (with and without time, the last one, packs of one sample).
+samples and their lengths; and all blocks share it but the last. The first steps compile.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from og2.errors import ConfigError
 from og2.model.blocks import OmniGen2TransformerBlock
 
 MOST_VARIANTS = 32
-"""Of one half: kinds of blocks, times one or many, with gradients (training) and without (validation)."""
+"""Of one half: the last block or another, one time or many, training and validation."""
 COMPILERS = ("g++", "clang++", "c++")
 
 
 def compile_blocks(transformer: nn.Module, device: torch.device) -> None:
-    """Compile both halves of every block, in place; parameters and their names stay.
+    """Compile both halves of every block that knows the time, in place; parameters and their names stay.
 
     Raises: ConfigError when there is no compiler for this device.
     """
@@ -33,7 +32,7 @@ def compile_blocks(transformer: nn.Module, device: torch.device) -> None:
     limits = cast(Any, torch)._dynamo.config
     limits.recompile_limit = max(limits.recompile_limit, MOST_VARIANTS)
     for block in transformer.modules():
-        if isinstance(block, OmniGen2TransformerBlock):
+        if isinstance(block, OmniGen2TransformerBlock) and block.modulated:
             for half in ("before", "after"):
                 setattr(block, half, torch.compile(getattr(block, half), dynamic=True))
 

@@ -60,8 +60,8 @@ class AdamW8bit(torch.optim.Optimizer):
         self._levels: dict[tuple[torch.device, bool], tuple[Tensor, Tensor]] = {}
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update of all parameters that have a gradient."""
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """One update of all parameters that have a gradient; what `closure` gives, if there is one."""
         loss = None if closure is None else closure()
         for group in self.param_groups:
             for parameter in group["params"]:

@@ -230,9 +230,9 @@ class TransformerTask:
     def kernels(self) -> AbstractContextManager[Any]:
         """The context that decides how attention is computed: on a CPU by plain matrix products.
 
-        There the backward of the fused kernel was measured slower.
+        There the backward of the fused kernel was measured slower, and in bfloat16 the products stay in it.
         """
-        return sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext()
+        return _plain_attention() if self.device.type == "cpu" else nullcontext()
 
     def close(self) -> None:
         """End the data workers."""
@@ -305,6 +305,18 @@ class TransformerTask:
         logger.info("stage %s begins or goes on", self.recipe.curriculum()[stage].name)
 
 
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Attention by matrix products, in the dtype of queries and keys."""
+    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
+
+
 def training_device(asked: str) -> torch.device:
     """The device that compute.device stands for.   Raises: ConfigError when it is not here."""
     if asked == "cuda" and not torch.cuda.is_available():
@@ -320,7 +332,10 @@ def _strategy(recipe: TransformerRecipe) -> Any:
     partial = recipe.lora is not None or recipe.answers is not None
     asked = recipe.compute.strategy
     if asked == "fsdp" and partial:
-        raise ConfigError("compute.strategy=fsdp trains all weights of the transformer alone; use ddp")
+        raise ConfigError(
+            "compute.strategy=fsdp trains all weights of the transformer, no adapter and no answers; "
+            "use ddp, or leave out lora and answers"
+        )
     return ("ddp" if partial else "fsdp") if asked == "auto" else asked
 
 
