@@ -50,6 +50,8 @@ def main() -> int:
         line = "  ".join(f"{source} {shares[source]:7.3%} ({error:+.2%})" for source, error in errors.items())
         print(f"{name:13} {total:7d} draws   {line}")
     worst = max(abs(error) for row in table.values() for error in row["relative_errors"].values())
+    rarest = min(ASKED.values()) * min(row["draws"] for row in table.values())
+    print(f"one draw more or less of the rarest source in one half is {1 / rarest:.2%} of its share")
     took = time.perf_counter() - started
     print(
         f"worst relative error {worst:.2%} (asked {BAR:.0%})  {'meets' if worst <= BAR else 'MISSES'} its bar"

@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -34,8 +34,16 @@ class Tracker:
         self._board = _open_tensorboard(self.folder) if tensorboard else None
         self._wandb = _open_wandb(self.folder, wandb) if wandb else None
 
-    def log(self, step: int, metrics: Mapping[str, float | str]) -> None:
-        """Append one record {step, time_s, **metrics}; NaN and infinity are written as text."""
+    def log(
+        self,
+        step: int,
+        metrics: Mapping[str, float | str],
+        is_shown: Callable[[str], bool] | None = None,
+    ) -> None:
+        """Append one record {step, time_s, **metrics}; NaN and infinity are written as text.
+
+        is_shown: by name, which figures the line for people holds; None for all.
+        """
         record: dict[str, Any] = {"step": step, "time_s": round(time.time(), 2)}
         record.update({name: _plain(value) for name, value in metrics.items()})
         self._file.write(json.dumps(record) + "\n")
@@ -46,7 +54,10 @@ class Tracker:
                     self._board.add_scalar(name, float(value), step)
         if self._wandb is not None:
             self._wandb.log(dict(metrics), step=step)
-        logger.info("step %d  %s", step, "  ".join(f"{k} {_short(v)}" for k, v in metrics.items()))
+        shown = (
+            f"{name} {_short(value)}" for name, value in metrics.items() if is_shown is None or is_shown(name)
+        )
+        logger.info("step %d  %s", step, "  ".join(shown))
 
     def close(self) -> None:
         """Close the files; the tracker is not used afterwards."""

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from og2.config import build, override
+from og2.train.checkpoint import Snapshot, finished, read_group, read_values
 from og2.train.recipe import TransformerRecipe
 
 MODEL = Path(__file__).parents[1] / "golden" / "pipeline" / "model"
@@ -42,6 +43,15 @@ def recipe_tree(folder: Path, tasks: tuple[str, ...] = ("t2i", "edit"), **sectio
 def recipe(folder: Path, *changes: str, **options: Any) -> TransformerRecipe:
     """The recipe, with overrides of the form section.key=value."""
     return build(TransformerRecipe, override(recipe_tree(folder, **options), changes), "small")
+
+
+def last_snapshot(folder: Path) -> Snapshot | None:
+    """The newest complete checkpoint under `folder` as plain tensors, or None when there is none."""
+    folders = finished(folder)
+    if not folders:
+        return None
+    groups = {group: read_group(folders[-1], group, {}) for group in ("parameters", "average", "optimizer")}
+    return Snapshot(groups, read_values(folders[-1]))
 
 
 def in_processes(count: int, work: Callable[..., None], *arguments: Any) -> None:

@@ -12,12 +12,11 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from small_runs import in_processes, recipe, recipe_tree
+from small_runs import in_processes, last_snapshot, recipe, recipe_tree
 
 from og2 import OmniGen2Pipeline
 from og2.cli import run as og2
 from og2.errors import ConfigError
-from og2.train import checkpoint
 from og2.train.run import read_recipe, resolved, run_recipe
 from og2.train.transformer import run
 
@@ -79,7 +78,10 @@ def test_the_command_beside_a_sample_makes_the_same_bytes(watched: Path, tmp_pat
     assert [folder.name for folder in folders] == ["step-00000000", "step-00000005"]
     assert Image.open(folders[0] / "grid.png").size == (4 + 2 * 52, 4 + 36)
     assert (folders[0] / "0.png").read_bytes() != (folders[1] / "0.png").read_bytes()
-    for index, line in enumerate((folders[1] / "commands.txt").read_text().splitlines()):
+    said, *lines = (folders[1] / "commands.txt").read_text().splitlines()
+    assert said.startswith("# ")
+    assert "step-00000005" in said
+    for index, line in enumerate(lines):
         words = shlex.split(line)
         assert words[:2] == ["og2", "generate"]
         out = tmp_path / f"{index}.png"
@@ -163,7 +165,7 @@ def test_rows_answered_in_words_train_the_language_model_in_the_same_run(tmp_pat
     _train_answers(tmp_path, train)
     last = _records(tmp_path)[-1]
     assert last["loss"] == pytest.approx(last["loss_t2i"] + 0.5 * last["loss_answers"], rel=1e-4)
-    snapshot = checkpoint.load_last(tmp_path / "checkpoints")
+    snapshot = last_snapshot(tmp_path / "checkpoints")
     assert snapshot is not None
     learned = {name.split(".")[0] for name in snapshot.tensors["parameters"]}
     assert learned == {"transformer", "mllm"}
@@ -186,6 +188,11 @@ def test_what_cannot_be_is_refused_in_one_sentence(tmp_path: Path) -> None:
         recipe(tmp_path, lora={"rank": 4}, fresh={"hidden_size": 48})
     with pytest.raises(ConfigError, match="did you mean 'checkpointing'"):
         recipe(tmp_path, "compute.checkpoint=true")
+    for section in ({"lora": {"rank": 2}}, {"answers": {}}):
+        with pytest.raises(
+            ConfigError, match="fsdp trains all weights of the transformer, no adapter and no"
+        ):
+            run(recipe(tmp_path, "compute.strategy=fsdp", **section))
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match=r"compute\.device=cuda, but there is none"):
             run(recipe(tmp_path, "compute.device=cuda"))

@@ -17,15 +17,9 @@ from og2.conditioning.templates import IMAGE_PAD, SYSTEM, render_chat, render_pr
 from og2.conditioning.vlm import tokenize
 from og2.data import conversations, latents, world_source
 from og2.data.latents import LatentPool, PoolConfig
+from og2.data.pool_packs import PoolDataConfig, PoolPacks
 from og2.errors import ConfigError
-from og2.train.flow import (
-    FlowDataConfig,
-    FlowEvalConfig,
-    FlowModelConfig,
-    FlowRecipe,
-    Packer,
-    make_task,
-)
+from og2.train.flow import FlowEvalConfig, FlowModelConfig, FlowRecipe, FlowTask, make_task
 from og2.train.loop import RunConfig
 from og2.train.optim import OptimConfig
 from og2.train.tokenizer import TokenizerRecipe, run
@@ -127,8 +121,8 @@ def test_the_pool_lists_drawings_first_then_edits() -> None:
 @pytest.mark.parametrize("dropped", [False, True])
 def test_packs_hold_one_task_and_one_text_length(pool_folder: Path, dropped: bool) -> None:
     pool = LatentPool(pool_folder, POOL)
-    config = FlowDataConfig(pool_folder, POOL, 5, 4, drop_text=float(dropped), drop_references=0.0)
-    packer = Packer(pool, config)
+    config = PoolDataConfig(pool_folder, POOL, 5, 4, drop_text=float(dropped), drop_references=0.0)
+    packer = PoolPacks(pool, config)
     generator = torch.Generator().manual_seed(1)
     for _ in range(8):
         drawings, edits = packer.drawings(generator), packer.edits(generator)
@@ -138,21 +132,21 @@ def test_packs_hold_one_task_and_one_text_length(pool_folder: Path, dropped: boo
         for pack in (drawings, edits):
             assert len({len(text) for text in pack.texts}) == 1
             assert len(pack.texts) == (1 if dropped else len(pack.targets))
-            assert [s.target for s in pack.sequences] == list(range(len(pack.targets)))
+            assert [target for _, _, target in pack.sequences] == list(range(len(pack.targets)))
         if dropped:
             assert len(drawings.texts[0]) == 5 + 2
 
 
 def test_packs_without_references_are_plain_unconditional_ones(pool_folder: Path) -> None:
-    config = FlowDataConfig(pool_folder, POOL, 5, 4, drop_text=1.0, drop_references=1.0)
-    pack = Packer(LatentPool(pool_folder, POOL), config).edits(torch.Generator().manual_seed(0))
+    config = PoolDataConfig(pool_folder, POOL, 5, 4, drop_text=1.0, drop_references=1.0)
+    pack = PoolPacks(LatentPool(pool_folder, POOL), config).edits(torch.Generator().manual_seed(0))
     assert not pack.references
-    assert all(sequence.references == () for sequence in pack.sequences)
+    assert all(references == () for _, references, _ in pack.sequences)
 
 
 def test_balanced_packs_weigh_faint_targets_more_and_one_on_average(pool_folder: Path) -> None:
     pool = LatentPool(pool_folder, POOL)
-    packer = Packer(pool, FlowDataConfig(pool_folder, POOL, drawings=4, edits=3, balance=0.2))
+    packer = PoolPacks(pool, PoolDataConfig(pool_folder, POOL, drawings=4, edits=3, balance=0.2))
     pack = packer.drawings(torch.Generator().manual_seed(0))
     assert pack.weights is not None
     contrast = torch.stack(
@@ -162,7 +156,7 @@ def test_balanced_packs_weigh_faint_targets_more_and_one_on_average(pool_folder:
     every = packer._weights
     assert every is not None
     assert every.mean().item() == pytest.approx(1.0)
-    assert Packer(pool, FlowDataConfig(pool_folder, POOL)).drawings(torch.Generator()).weights is None
+    assert PoolPacks(pool, PoolDataConfig(pool_folder, POOL)).drawings(torch.Generator()).weights is None
 
 
 def test_a_pool_that_is_not_the_recipes_is_refused(pool_folder: Path, tmp_path: Path) -> None:
@@ -180,18 +174,48 @@ def test_empty_scenes_come_as_often_as_asked_and_change_no_other_scene() -> None
     assert all(b in (a, replace(a, objects=())) for a, b in zip(plain, some, strict=True))
 
 
-def test_weights_multiply_the_errors_of_their_samples(pool_folder: Path) -> None:
+def _task(pool_folder: Path, **data: float) -> FlowTask:
     sizes = FlowModelConfig(
         hidden_size=48, num_layers=1, num_attention_heads=1, multiple_of=16, text_feat_dim=7
     )
-    data = FlowDataConfig(pool_folder, POOL, drawings=3, edits=3)
+    seen = PoolDataConfig(pool_folder, POOL, drawings=3, edits=3, **data)
     nowhere = FlowEvalConfig(pool_folder, pool_folder, pool_folder)
-    task = make_task(FlowRecipe(RunConfig(pool_folder), OptimConfig(1, 1e-3), data, nowhere, sizes))
-    pack = task.packer.drawings(torch.Generator().manual_seed(0))
+    return make_task(FlowRecipe(RunConfig(pool_folder), OptimConfig(1e-3, 1), seen, nowhere, sizes))
+
+
+def test_weights_multiply_the_errors_of_their_samples(pool_folder: Path) -> None:
+    task = _task(pool_folder)
+    pack = task.packs.drawings(torch.Generator().manual_seed(0))
 
     def loss(weights: torch.Tensor | None) -> float:
-        return task._pack_loss(replace(pack, weights=weights), torch.Generator().manual_seed(1)).item()
+        found = task._loss(replace(pack, weights=weights), torch.Generator().manual_seed(1))
+        return found.losses["loss"].item()
 
     each = [loss(one) for one in torch.eye(3)]
     assert sum(each) == pytest.approx(loss(None), rel=1e-5)
     assert loss(torch.tensor([2.0, 0.0, 0.5])) == pytest.approx(2 * each[0] + 0.5 * each[2], rel=1e-5)
+
+
+RECORDED = [
+    ([[5, 11, 7], [14, 16, 16]], [4773.498, 4583.716]),
+    ([[2, 0, 4], [18, 20, 14]], [4737.620, 4642.246]),
+    ([[7, 5, 11], [18, 18, 20]], [4574.695, 4426.219]),
+    ([[8, 0, 8], [17, 17, 19]], [4458.395, 4679.701]),
+]
+"""Per step and pack: samples of the pool, and the weighted loss."""
+
+
+def test_steps_on_the_pool_are_those_of_the_runs_that_made_mini(pool_folder: Path) -> None:
+    """Recorded before packs, networks and errors became those of kind transformer; checkpoints go on too."""
+    task = _task(pool_folder, balance=0.2, drop_text=0.5)
+    assert "x_embedder.weight" in dict(task.module.named_parameters())  # as checkpoints name it
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():  # a fresh model gives zeros, which would hide differences
+        for parameter in task.module.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    for step, (drawn, losses) in enumerate(RECORDED):
+        parts = task.parts(step, torch.Generator().manual_seed(step))
+        assert [[int(name.removeprefix("pool:")) for name in part.ids] for part in parts] == drawn
+        found = [part.compute() for part in parts]
+        assert [part.losses["loss"].item() for part in found] == pytest.approx(losses, rel=1e-3)
+        assert {"loss_draw", "loss_edit"} <= {name for part in found for name in part.figures}

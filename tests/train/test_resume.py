@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import recipe
+from small_runs import last_snapshot, recipe
 
 from og2.errors import Cancelled
 from og2.train import checkpoint
@@ -43,7 +44,7 @@ def _start(folder: Path) -> BaseProcess:
 
 
 def _final(folder: Path) -> Snapshot:
-    snapshot = checkpoint.load_last(folder / "checkpoints")
+    snapshot = last_snapshot(folder / "checkpoints")
     assert snapshot is not None
     assert snapshot.values["step"] == STEPS
     return snapshot
@@ -54,13 +55,21 @@ def test_a_run_killed_again_and_again_ends_bit_equal(tmp_path: Path) -> None:
     whole = _start(tmp_path / "whole")
     whole.join()
     took = time.monotonic() - started
-    rng = random.Random(7)
-    for _ in range(KILLS):
+    rng, killed_while_saving = random.Random(7), 0
+    for number in range(KILLS):
+        begun = time.time()
         process = _start(tmp_path / "cut")
-        process.join(timeout=rng.uniform(0.2, 1.0) * took)
+        if number % 2:
+            process.join(timeout=rng.uniform(0.2, 1.0) * took)
+        else:  # while it saves, after any number of saves
+            process.join(timeout=rng.uniform(0.0, 0.7) * took)
+            while process.is_alive() and not _saving(tmp_path / "cut", begun):
+                time.sleep(0.0005)
+            time.sleep(rng.uniform(0.0, 0.004))
         if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
+            os.kill(process.pid or 0, signal.SIGKILL)
             process.join()
+        killed_while_saving += _saving(tmp_path / "cut", begun)
     _start(tmp_path / "cut").join()
     expected, found = _final(tmp_path / "whole"), _final(tmp_path / "cut")
     for group, tensors in expected.tensors.items():
@@ -68,6 +77,16 @@ def test_a_run_killed_again_and_again_ends_bit_equal(tmp_path: Path) -> None:
         for name, tensor in tensors.items():
             assert torch.equal(tensor, found.tensors[group][name]), (group, name)
     assert expected.values["data"] == found.values["data"]
+    assert killed_while_saving
+
+
+def _saving(folder: Path, since: float) -> bool:
+    """Whether a checkpoint is half written, begun since that time."""
+    for path in (folder / "checkpoints").glob(".writing-*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime >= since:
+                return True
+    return False
 
 
 def test_asked_to_stop_it_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:

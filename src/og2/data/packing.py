@@ -75,6 +75,7 @@ class Pack:
     texts may be shared. `ids`, `tasks`, `draws` are one per target, in order; noise and time of a sample
     should follow from its draw number, so that they do not depend on the pack. `answers` are for the language
     model, with `answer_ids` and `answer_tasks`; a pack of a mixture without pictures has no targets.
+    `weights` (targets,) multiply the errors of the samples; None is one each.
     """
 
     texts: tuple[Tensor, ...]
@@ -89,6 +90,7 @@ class Pack:
     answer_tasks: tuple[str, ...] = ()
     num_tokens: int = 0
     num_target_tokens: int = 0
+    weights: Tensor | None = None
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Pack:
         """The pack elsewhere; `dtype` is that of texts, references and targets."""
@@ -100,7 +102,8 @@ class Pack:
             Answer(*(None if x is None else x.to(device) for x in vars(answer).values()))
             for answer in self.answers
         )
-        return type(self)(**{**vars(self), **moved, "answers": answers})
+        weights = None if self.weights is None else self.weights.to(device)
+        return type(self)(**{**vars(self), **moved, "answers": answers, "weights": weights})
 
 
 class Packer:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -17,8 +17,25 @@ from torch import Tensor
 from og2.data.rows import Example, Row
 from og2.data.sources import Place
 from og2.errors import ConfigError
+from og2.world.critique import FAULTS
 from og2.world.render import render_batch
-from og2.world.spec import Scene, caption, sample_edit, sample_scene, typed_questions
+from og2.world.spec import (
+    INCONTEXT_TASKS,
+    PROMPT_TASKS,
+    Requirements,
+    Scene,
+    describe,
+    edit_kinds,
+    format_reflection,
+    reflect,
+    sample_edit,
+    sample_incontext,
+    sample_prompt,
+    sample_scene,
+    seen_in,
+    spoil,
+    typed_questions,
+)
 
 
 def item_rng(seed: int, index: int) -> Generator:
@@ -58,32 +75,50 @@ def to_model(pixels: Tensor) -> Tensor:
 class WorldOptions:
     """Rows of one epoch, and what they show.
 
-    Units: `sizes_px` (height, width) in pixels, one is drawn per row; `num_objects` are the shares of
-    drawings with 1, 2, 3 objects.
+    Units: `sizes_px` (height, width) in pixels, one is drawn per row. `world`: plain, or full. `kinds`: which
+    of the prompts (full world), edits or in-context tasks; none are all of them. `num_objects`: shares of the
+    plain world's drawings with 1, 2, 3 objects.
     """
 
     rows: int = 1_000_000
     seed: int = 0
     sizes_px: tuple[tuple[int, int], ...] = ((64, 64),)
     num_objects: tuple[float, ...] = (0.5, 0.3, 0.2)
+    world: Literal["plain", "full"] = "plain"
+    kinds: tuple[str, ...] = ()
 
 
 class WorldSource:
-    """Rows drawn on the fly, of the entry's type: t2i (drawings), edit, or text (questions)."""
+    """Rows drawn on the fly, of the entry's type.
+
+    t2i: drawings. edit. ic: pictures put together from references (full world). text: questions about a
+    picture. critique: a prompt and a picture that may miss it; the answer says what is wrong and how to mend
+    it, in the three lines of `og2.world.spec.format_reflection`.
+    """
 
     def __init__(self, place: Place, options: WorldOptions) -> None:
-        """Raises: ConfigError for a type that the world cannot make, or options out of range."""
+        """Raises: ConfigError for a type or kinds that the world cannot make, or options out of range."""
         self.name, self.task, self.options = place.name, place.task or "t2i", options
         if self.task not in _MAKERS:
             raise ConfigError(f"source {place.name}: type {self.task!r} is none of {', '.join(_MAKERS)}")
-        if (
-            options.rows < 1
-            or not options.sizes_px
-            or min(options.num_objects) < 0
-            or not sum(options.num_objects)
-        ):
+        shares = options.num_objects
+        if options.rows < 1 or not options.sizes_px or min(shares) < 0 or not sum(shares):
             raise ConfigError(
                 f"source {place.name}: rows start at 1, sizes_px and num_objects must hold something"
+            )
+        if options.world == "full" and shares != WorldOptions.num_objects:
+            raise ConfigError(
+                f"source {place.name}: num_objects is of the plain world; in the full one choose kinds"
+            )
+        if self.task == "ic" and options.world == "plain":
+            raise ConfigError(f"source {place.name}: the plain world has no rows of type ic; use world: full")
+        known = _kinds(self.task, options.world)
+        unknown = [kind for kind in options.kinds if kind not in known]
+        if unknown:
+            allowed = f"one of {', '.join(known)}" if known else "no kinds: there is one of it"
+            raise ConfigError(
+                f"source {place.name}: kind {unknown[0]!r} of type {self.task} in the {options.world} world; "
+                f"use {allowed}"
             )
 
     def __len__(self) -> int:
@@ -117,26 +152,65 @@ class WorldSource:
 
 
 _Made: TypeAlias = "tuple[str, tuple[Scene, ...], Scene | None, str | None]"
+CRITIQUE = 'this was asked for: "{0}" what is wrong with the picture?'
+GOOD_SHARE = 0.3
+"""Of critiques, pictures that show what was asked for."""
+
+
+def _kinds(task: str, world: str) -> tuple[str, ...]:
+    """The kinds of that type; none where there is only one."""
+    if task == "edit":
+        return edit_kinds(world)
+    if task == "ic":
+        return INCONTEXT_TASKS
+    return PROMPT_TASKS if world == "full" and task in ("t2i", "critique") else ()
+
+
+def _one_of(rng: Generator, task: str, options: WorldOptions) -> str:
+    kinds = options.kinds or _kinds(task, options.world)
+    return kinds[int(rng.integers(len(kinds)))]
+
+
+def _asked_for(rng: Generator, options: WorldOptions, task: str) -> tuple[str, Scene, Requirements]:
+    """A prompt, a picture of it, and what it requires."""
+    if options.world == "full":
+        prompt = sample_prompt(rng, _one_of(rng, task, options), "train", "full")
+        return prompt.text, prompt.scene, prompt.requirements
+    shares = np.array(options.num_objects) / sum(options.num_objects)
+    scene = sample_scene(rng, num_objects=1 + int(rng.choice(len(shares), p=shares)), split="train")
+    said = describe(scene, rng)
+    return said.text, scene, said.requirements
 
 
 def _drawing(rng: Generator, options: WorldOptions) -> _Made:
-    shares = np.array(options.num_objects) / sum(options.num_objects)
-    scene = sample_scene(rng, num_objects=1 + int(rng.choice(len(shares), p=shares)), split="train")
-    return caption(scene, rng), (), scene, None
+    said, scene, _ = _asked_for(rng, options, "t2i")
+    return said, (), scene, None
 
 
 def _edit(rng: Generator, options: WorldOptions) -> _Made:
-    del options
-    edit = sample_edit(rng, split="train")
+    edit = sample_edit(rng, options.kinds or None, "train", options.world)
     return edit.instruction, (edit.source,), edit.target, None
 
 
+def _in_context(rng: Generator, options: WorldOptions) -> _Made:
+    made = sample_incontext(rng, _one_of(rng, "ic", options), "train")
+    return made.instruction, made.references, made.target, None
+
+
 def _question(rng: Generator, options: WorldOptions) -> _Made:
-    del options
-    scene = sample_scene(rng, split="train")
-    asked = typed_questions(scene, rng)
+    scene = sample_scene(rng, split="train", world=options.world)
+    asked = typed_questions(scene, rng, options.world)
     _, question, answer = asked[int(rng.integers(len(asked)))]
     return question, (scene,), None, answer
 
 
-_MAKERS = {"t2i": _drawing, "edit": _edit, "text": _question}
+def _critique(rng: Generator, options: WorldOptions) -> _Made:
+    said, scene, wanted = _asked_for(rng, options, "critique")
+    shown: Scene | None = scene if rng.random() < GOOD_SHARE else None
+    while shown is None:  # not every fault fits every scene, but one of them does
+        shown = spoil(rng, scene, FAULTS[int(rng.integers(len(FAULTS)))], options.world)
+    reflection = reflect(rng, seen_in(shown), wanted)
+    return CRITIQUE.format(said), (shown,), None, format_reflection(reflection)
+
+
+_MAKERS = {"t2i": _drawing, "edit": _edit, "ic": _in_context, "text": _question, "critique": _critique}

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +23,13 @@ from torch.nn import functional
 
 from og2.model.attention import packed_attention
 from og2.model.packing import Segments
-from og2.model.rope import rotate
+from og2.model.rope import Rotary, rotate
 
 QK_NORM_EPS = 1e-5
 NUM_TIME_FREQUENCIES = 128
 MAX_CONDITIONING_WIDTH = 1024
+Heads: TypeAlias = "tuple[Tensor, Tensor, Tensor]"
+"""Queries (N, H, E), keys and values (S, K, E)."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,8 @@ class Modulation:
 
     def per_token(self, time_rows_S: Tensor) -> Modulation:
         """The same with one row per token; unchanged if one row serves all."""
-        if self.scale_attn.shape[0] == 1:
-            return self
         factors = (self.scale_attn, self.gate_attn, self.scale_mlp, self.gate_mlp)
-        return Modulation(*(factor.index_select(0, time_rows_S) for factor in factors))
+        return Modulation(*(of_tokens(factor, time_rows_S) for factor in factors))
 
     def rows(self, rows: slice) -> Modulation:
         """Some tokens' rows; unchanged if one row serves all."""
@@ -55,6 +56,11 @@ class Modulation:
         return Modulation(
             self.scale_attn[rows], self.gate_attn[rows], self.scale_mlp[rows], self.gate_mlp[rows]
         )
+
+
+def of_tokens(factor_RD: Tensor, time_rows_S: Tensor) -> Tensor:
+    """A factor with one row per token; unchanged if one row serves all."""
+    return factor_RD if factor_RD.shape[0] == 1 else factor_RD.index_select(0, time_rows_S)
 
 
 class HeadNorm(nn.Module):
@@ -72,7 +78,7 @@ class HeadNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention within segments, with grouped key/value heads, q/k norms and Omni-RoPE."""
+    """Projections of self-attention, with grouped key/value heads, q/k norms and Omni-RoPE."""
 
     def __init__(self, width: int, num_heads: int, num_kv_heads: int) -> None:
         super().__init__()
@@ -85,22 +91,19 @@ class Attention(nn.Module):
         self.norm_k = HeadNorm(self.head_dim)
         self.to_out = nn.ModuleList([nn.Linear(width, width, bias=False)])
 
-    def forward(
-        self, x_SD: Tensor, segments: Segments, asking: Segments, asking_tokens: Tensor | None
-    ) -> Tensor:
-        """Attention output of the asking tokens.
+    def heads(self, x_SD: Tensor, asking_ND: Tensor, rotaries: tuple[Rotary, Rotary]) -> Heads:
+        """Queries (N, H, E) of the asking tokens, keys and values (S, K, E) of all, normed and rotated.
 
-        Shapes: (S, D) -> (N, D). `asking_tokens` (N,) are positions in the pack, None for all of them;
-        `asking` describes these tokens as `segments` describes all.
+        rotaries: of all tokens, and of those that ask.
         """
-        asking_ND = x_SD if asking_tokens is None else x_SD.index_select(0, asking_tokens)
         q_NHE = self.norm_q(self.to_q(asking_ND).unflatten(-1, (-1, self.head_dim)))
         k_SKE = self.norm_k(self.to_k(x_SD).unflatten(-1, (-1, self.head_dim)))
         v_SKE = self.to_v(x_SD).unflatten(-1, (-1, self.head_dim))
-        q_NHE = rotate(q_NHE, asking.rotary)
-        k_SKE = rotate(k_SKE, segments.rotary)
-        out_NHE = packed_attention(q_NHE, k_SKE, v_SKE, asking.lengths, segments.lengths)
-        return self.to_out[0](out_NHE.flatten(-2))
+        return rotate(q_NHE, rotaries[1]), rotate(k_SKE, rotaries[0]), v_SKE
+
+    def output(self, attended_NHE: Tensor) -> Tensor:
+        """What attention says to each asking token; (N, H, E) -> (N, D)."""
+        return self.to_out[0](attended_NHE.flatten(-2))
 
 
 class FeedForward(nn.Module):
@@ -161,15 +164,44 @@ class OmniGen2TransformerBlock(nn.Module):
         Shapes: (S, D) -> (S, D), or (N, D).
         """
         asking = asking or segments
-        if modulation is None:
-            x_SD = x_SD + self.norm2(self.attn(self.norm1(x_SD), segments, segments, None))
-            return x_SD + self.ffn_norm2(self.feed_forward(self.ffn_norm1(x_SD)))
-        every, those = modulation.per_token(segments.time_rows), modulation.per_token(asking.time_rows)
-        attended_ND = self.attn(self.norm1(x_SD) * every.scale_attn, segments, asking, asking_tokens)
+        rotaries = (segments.rotary, asking.rotary)
+        heads = self.before(x_SD, modulation, segments.time_rows, rotaries, asking_tokens)
+        attended_NHE = packed_attention(*heads, asking.lengths, segments.lengths)
+        return self.after(x_SD, attended_NHE, modulation, asking.time_rows, asking_tokens)
+
+    def before(
+        self,
+        x_SD: Tensor,
+        modulation: Modulation | None,
+        time_rows_S: Tensor,
+        rotaries: tuple[Rotary, Rotary],
+        asking_tokens: Tensor | None,
+    ) -> Heads:
+        """What attention reads: token by token, nothing here knows which tokens belong together."""
+        normed_SD = self.norm1(x_SD)
+        if modulation is not None:
+            normed_SD = normed_SD * of_tokens(modulation.scale_attn, time_rows_S)
+        asking_ND = normed_SD if asking_tokens is None else normed_SD.index_select(0, asking_tokens)
+        return self.attn.heads(normed_SD, asking_ND, rotaries)
+
+    def after(
+        self,
+        x_SD: Tensor,
+        attended_NHE: Tensor,
+        modulation: Modulation | None,
+        time_rows_N: Tensor,
+        asking_tokens: Tensor | None,
+    ) -> Tensor:
+        """The asking tokens (N, D) after the block, from what attention gave them; token by token."""
         x_ND = x_SD if asking_tokens is None else x_SD.index_select(0, asking_tokens)
-        x_ND = x_ND + those.gate_attn * self.norm2(attended_ND)
-        return x_ND + those.gate_mlp * self.ffn_norm2(
-            self.feed_forward(self.ffn_norm1(x_ND) * those.scale_mlp)
+        attended_ND = self.norm2(self.attn.output(attended_NHE))
+        if modulation is None:
+            x_ND = x_ND + attended_ND
+            return x_ND + self.ffn_norm2(self.feed_forward(self.ffn_norm1(x_ND)))
+        x_ND = x_ND + of_tokens(modulation.gate_attn, time_rows_N) * attended_ND
+        scaled_ND = self.ffn_norm1(x_ND) * of_tokens(modulation.scale_mlp, time_rows_N)
+        return x_ND + of_tokens(modulation.gate_mlp, time_rows_N) * self.ffn_norm2(
+            self.feed_forward(scaled_ND)
         )
 
     def modulation(self, activated_Rc: Tensor) -> Modulation:

@@ -25,10 +25,11 @@ import torch.distributed.checkpoint as dcp
 from safetensors.torch import load_file
 from torch import Tensor, distributed
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, zeros
 
 from og2.errors import CheckpointError
 from og2.train.distributed import gathered, is_first
+from og2.train.eight_bit import AdamW8bit
 
 logger = logging.getLogger(__name__)
 Groups = dict[str, dict[str, Tensor]]
@@ -151,8 +152,8 @@ def read_values(folder: Path) -> dict[str, Any]:
 def read_group(folder: Path, group: str, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of one group, by name.
 
-    A tensor comes back in the shape and dtype it was saved with, and sharded as the tensor in `like` whose
-    name is its own or the part before "|", if that one is sharded and of that shape.
+    A tensor comes back in the shape and dtype it was saved with; and its rows sharded as those of the tensor
+    in `like` whose name is its own or the part before "|", if that one is sharded and has as many.
     Raises: CheckpointError when the files cannot be read, or lack a name of `like`.
     """
     if (folder / f"{group}.safetensors").is_file():  # runs begun before checkpoints were sharded
@@ -180,26 +181,13 @@ def read_group(folder: Path, group: str, like: Mapping[str, Tensor]) -> dict[str
     return found
 
 
-def load_last(folder: Path) -> Snapshot | None:
-    """The newest complete snapshot under `folder` as plain tensors, or None when there is none."""
-    folders = finished(folder)
-    if not folders:
-        return None
-    groups = {group: read_group(folders[-1], group, {}) for group in ("parameters", "average", "optimizer")}
-    return Snapshot(groups, read_values(folders[-1]))
-
-
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, Tensor]:
     """The optimizer's per-parameter state as flat named tensors; `names` maps id(parameter) to its name."""
     flat: dict[str, Tensor] = {}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             for key, value in optimizer.state.get(parameter, {}).items():
-                name = f"{names[id(parameter)]}|{key}"
-                if _is_packed(value):
-                    flat |= {f"{name}|{part}": getattr(value, part) for part in value.__tensor_flatten__()[0]}
-                else:
-                    flat[name] = torch.as_tensor(value)
+                flat[f"{names[id(parameter)]}|{key}"] = torch.as_tensor(value)
     return flat
 
 
@@ -207,14 +195,10 @@ def restore_optimizer(
     optimizer: torch.optim.Optimizer, names: Mapping[int, str], flat: Mapping[str, Tensor]
 ) -> None:
     """Put `optimizer_tensors` back.   Raises: CheckpointError when the state of a parameter is missing."""
-    by_name: dict[str, dict[str, Any]] = {}
+    by_name: dict[str, dict[str, Tensor]] = {}
     for name, value in flat.items():
-        parameter, key, *part = name.split("|")
-        known = by_name.setdefault(parameter, {})
-        if part:
-            known.setdefault(key, {})[part[0]] = value
-        else:
-            known[key] = value.reshape(()) if key == "step" else value
+        parameter, key = name.split("|")
+        by_name.setdefault(parameter, {})[key] = value.reshape(()) if key == "step" else value
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             name = names[id(parameter)]
@@ -222,32 +206,20 @@ def restore_optimizer(
                 raise CheckpointError(
                     f"the checkpoint holds no optimizer state for {name}; it is of another model"
                 )
+            # AdamW8bit reads its step counts on the CPU, AdamW keeps them beside the parameter.
+            stay = ("step",) if isinstance(optimizer, AdamW8bit) else ()
             optimizer.state[parameter] = {
-                key: _state_of(optimizer, parameter, key, value) for key, value in by_name[name].items()
+                key: value if isinstance(value, DTensor) or key in stay else value.to(parameter.device)
+                for key, value in by_name[name].items()
             }
-
-
-def _is_packed(value: Any) -> bool:
-    """Whether a tensor is several inside (8-bit moments: codes and scales)."""
-    return hasattr(value, "__tensor_flatten__") and not isinstance(value, DTensor)
-
-
-def _state_of(optimizer: Any, parameter: Tensor, key: str, value: Any) -> Tensor:
-    if isinstance(value, dict):
-        packed = optimizer._new_buffer(parameter.detach(), key == "exp_avg")
-        for part, tensor in value.items():
-            getattr(packed, part).copy_(tensor)
-        return packed
-    # torchao's step counts live on the CPU, AdamW's beside the parameter
-    is_counter = key == "step" and not isinstance(optimizer, torch.optim.AdamW)
-    return value if isinstance(value, DTensor) or is_counter else value.to(parameter.device)
 
 
 def _space(like: Mapping[str, Tensor], name: str, stored: Any) -> Tensor:
     model = like.get(name, like.get(name.partition("|")[0]))
-    if isinstance(model, DTensor) and model.shape == stored.size:
-        return torch.zeros_like(model.detach(), dtype=stored.properties.dtype)
-    return torch.empty(stored.size, dtype=stored.properties.dtype)
+    size, dtype = stored.size, stored.properties.dtype
+    if isinstance(model, DTensor) and not name.endswith("|step") and size[:1] == model.shape[:1]:
+        return zeros(size, dtype=dtype, device_mesh=model.device_mesh, placements=model.placements)
+    return torch.empty(size, dtype=dtype)
 
 
 def _all_or_none(failed: str) -> None:

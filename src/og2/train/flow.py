@@ -1,8 +1,8 @@
-"""Trains the transformer by flow matching on a pool of latents: drawings and edits, all guidance branches.
+"""Trains mini's transformer on a pool of latents, judged by pixels: `kind: flow`.
 
-A step is a few packs. The samples of a pack have the same task and text length (attention then runs as one
-batch); which pack a step draws is random. Some packs lose their text, half of these their references too:
-what guidance needs at sampling time is trained under the very prompt (the empty one) that sampling uses.
+Packs, networks, errors and the loop are those of `kind: transformer`. Its own are where packs come from (a
+pool in memory, drawn from with the step's generator, which times and noise follow too), that gradients are
+averaged once a step, and previews scored by the world's rules.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForCond
 from og2.conditioning.processor import load_processor
 from og2.conditioning.vlm import encode_prompt
 from og2.config import build
-from og2.data.latents import LatentPool, PoolConfig
+from og2.data.latents import LatentPool
+from og2.data.packing import Pack
+from og2.data.pool_packs import PoolDataConfig, PoolPacks
 from og2.data.world_source import item_rng, to_model
-from og2.model.transformer import OmniGen2Transformer2DModel, Sequence
+from og2.model.transformer import OmniGen2Transformer2DModel
+from og2.train.compiled import compile_blocks
 from og2.train.distributed import Parallel, process_group
 from og2.train.loop import RunConfig, train
-from og2.train.objective import TimeConfig, noisy, sample_times, squared_errors
+from og2.train.network import FlowInputs, TrainedNetworks, flow_errors
+from og2.train.objective import TimeConfig, sample_times
 from og2.train.optim import OptimConfig
 from og2.train.preview import PreviewConfig, Wish, decode, draw
 from og2.train.task import Part, PartLoss, Work
@@ -38,7 +42,6 @@ from og2.world.spec import sample_edit, sample_scene
 
 logger = logging.getLogger(__name__)
 EVAL_SEED = 900_301
-NO_TEXT = -1
 
 
 @dataclass(frozen=True)
@@ -62,28 +65,6 @@ class FlowModelConfig:
 
 
 @dataclass(frozen=True)
-class FlowDataConfig:
-    """What a step sees: samples per pack, shares of drawings with 1, 2, 3 objects, rates of dropping.
-
-    sample_targets: draw targets from the VAE's posterior instead of taking its mean (references are always
-    drawn, as the pipeline does). The mini VAE leaves some channels unused, and drawing fills those with noise
-    to learn.
-    balance: when positive, a sample weighs 1 / (balance + its target's contrast), one on average. The latents
-    of some colours are many times as large as those of others and would drown them in a squared error.
-    """
-
-    pool_folder: Path
-    pool: PoolConfig = field(default_factory=PoolConfig)
-    drawings: int = 40
-    edits: int = 24
-    drawing_shares: tuple[float, float, float] = (0.6, 0.25, 0.15)
-    drop_text: float = 0.1
-    drop_references: float = 0.5
-    sample_targets: bool = False
-    balance: float = 0.0
-
-
-@dataclass(frozen=True)
 class FlowEvalConfig:
     """Where previews get their VAE and language model, and how many are drawn and scored."""
 
@@ -97,15 +78,19 @@ class FlowEvalConfig:
 
 @dataclass(frozen=True)
 class FlowRecipe:
-    """The recipe `kind: flow`; `start`: a transformer folder to go on from instead of fresh weights."""
+    """The recipe `kind: flow`; `start`: a transformer folder to go on from instead of fresh weights.
+
+    compile: compile each block of the transformer (og2.train.compiled).
+    """
 
     run: RunConfig
     optim: OptimConfig
-    data: FlowDataConfig
+    data: PoolDataConfig
     evaluation: FlowEvalConfig
     model: FlowModelConfig = FlowModelConfig()
     time: TimeConfig = field(default_factory=TimeConfig)
     start: Path | None = None
+    compile: bool = False
 
 
 def run(recipe: FlowRecipe) -> None:
@@ -120,17 +105,6 @@ def make_task(recipe: FlowRecipe) -> FlowTask:
     return FlowTask(recipe)
 
 
-@dataclass
-class Pack:
-    """Samples that go through the model together."""
-
-    texts: list[Tensor]
-    references: list[Tensor]
-    targets: list[Tensor]
-    sequences: list[Sequence]
-    weights: Tensor | None
-
-
 class FlowTask:
     """The transformer as the loop sees it."""
 
@@ -139,16 +113,18 @@ class FlowTask:
     def __init__(self, recipe: FlowRecipe) -> None:
         self.recipe = recipe
         self.module = make_transformer(recipe.model, recipe.start)
+        if recipe.compile:
+            compile_blocks(self.module, torch.device("cpu"))
+        self.networks = TrainedNetworks(self.module)
         self.parallel = Parallel(self.module)
-        self.pool = LatentPool(recipe.data.pool_folder, recipe.data.pool)
-        self.packer = Packer(self.pool, recipe.data)
+        self.packs = PoolPacks(LatentPool(recipe.data.pool_folder, recipe.data.pool), recipe.data)
         self._judge: Judge | None = None
 
     def parts(self, step: int, generator: torch.Generator) -> list[Part]:
         """One drawing pack and one edit pack."""
         del step
-        packs = {"draw": self.packer.drawings(generator), "edit": self.packer.edits(generator)}
-        return [self._part(name, pack, generator) for name, pack in packs.items()]
+        packs = (self.packs.drawings(generator), self.packs.edits(generator))
+        return [self._part(pack, generator) for pack in packs]
 
     def evaluate(self, step: int, module: nn.Module) -> dict[str, float]:
         """Scores of previews on unseen prompts and edits."""
@@ -162,75 +138,24 @@ class FlowTask:
         del module
         self.module.save_pretrained(folder)
 
-    def _part(self, name: str, pack: Pack, generator: torch.Generator) -> Part:
-        def compute() -> PartLoss:
-            # Plain attention: at these lengths the fused CPU kernel's backward was measured slower.
-            with sdpa_kernel(SDPBackend.MATH):
-                loss = self._pack_loss(pack, generator)
-            return PartLoss({"loss": loss}, {f"loss_{name}": (loss.detach(), count)})
+    def _part(self, pack: Pack, generator: torch.Generator) -> Part:
+        return Part(
+            {"loss": float(sum(x.numel() for x in pack.targets))},
+            lambda: self._loss(pack, generator),
+            pack.ids,
+            Work(samples=len(pack.targets), tokens=pack.num_tokens),
+        )
 
-        count = float(sum(x.numel() for x in pack.targets))
-        return Part({"loss": count}, compute, work=Work(samples=len(pack.targets)))
-
-    def _pack_loss(self, pack: Pack, generator: torch.Generator) -> Tensor:
+    def _loss(self, pack: Pack, generator: torch.Generator) -> PartLoss:
         """The squared error summed over the pack."""
         sizes = [(x.shape[-2], x.shape[-1]) for x in pack.targets]
         times = sample_times(self.recipe.time, sizes, generator)
         noises = [torch.randn(x.shape, generator=generator) for x in pack.targets]
-        latents = [noisy(x1, x0, t) for x1, x0, t in zip(pack.targets, noises, times, strict=True)]
-        with torch.autocast("cpu", torch.bfloat16):
-            prepared = self.module.prepare(pack.texts, pack.references, sizes, pack.sequences)
-            predicted = self.module.velocity(latents, times, prepared)
-        errors = squared_errors(predicted, pack.targets, noises)
-        return (errors if pack.weights is None else errors * pack.weights).sum()
-
-
-class Packer:
-    """Draws packs of one task and one text length from the pool."""
-
-    def __init__(self, pool: LatentPool, config: FlowDataConfig) -> None:
-        self.pool, self.config = pool, config
-        count = pool.num_drawings
-        shares = torch.tensor(config.drawing_shares)
-        per_object = torch.bincount(pool.drawing_objects, minlength=4)[1:].clamp(min=1)
-        weights = (shares / per_object)[pool.drawing_objects - 1]
-        self._drawings = _buckets(torch.arange(count), pool.lengths[:count], weights)
-        edits = torch.arange(count, len(pool.lengths) - 1)
-        self._edits = _buckets(edits, pool.lengths[count:-1], torch.ones(len(edits)))
-        self._weights = None
-        if config.balance > 0:
-            weights = 1.0 / (config.balance + pool.contrasts())
-            self._weights = weights / weights.mean()
-
-    def drawings(self, generator: torch.Generator) -> Pack:
-        """A pack of text-to-image samples."""
-        chosen = _choose(self._drawings, self.config.drawings, generator)
-        texts = self._texts(chosen, _chance(self.config.drop_text, generator))
-        targets = self._targets(chosen, generator)
-        sequences = [Sequence(i % len(texts), (), i) for i in range(len(chosen))]
-        return Pack(texts, [], targets, sequences, self._weights_of(chosen))
-
-    def edits(self, generator: torch.Generator) -> Pack:
-        """A pack of edits: text, one reference, target."""
-        chosen = _choose(self._edits, self.config.edits, generator)
-        dropped = _chance(self.config.drop_text, generator)
-        texts = self._texts(chosen, dropped)
-        targets = self._targets(chosen, generator)
-        if dropped and _chance(self.config.drop_references, generator):
-            sequences = [Sequence(0, (), i) for i in range(len(chosen))]
-            return Pack(texts, [], targets, sequences, self._weights_of(chosen))
-        sources = [self.pool.source(i, generator) for i in chosen]
-        sequences = [Sequence(i % len(texts), (i,), i) for i in range(len(chosen))]
-        return Pack(texts, sources, targets, sequences, self._weights_of(chosen))
-
-    def _weights_of(self, chosen: list[int]) -> Tensor | None:
-        return None if self._weights is None else self._weights[chosen]
-
-    def _targets(self, chosen: list[int], generator: torch.Generator) -> list[Tensor]:
-        return [self.pool.target(i, generator if self.config.sample_targets else None) for i in chosen]
-
-    def _texts(self, chosen: list[int], dropped: bool) -> list[Tensor]:
-        return [self.pool.text(NO_TEXT)] if dropped else [self.pool.text(i) for i in chosen]
+        # Plain attention: at these lengths the fused CPU kernel's backward was measured slower.
+        with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
+            found = self.networks(FlowInputs.of(pack, times, noises))
+        errors, figures = flow_errors(found.velocities, pack, noises, times)
+        return PartLoss({"loss": errors.sum()}, figures)
 
 
 class Judge:
@@ -296,30 +221,3 @@ def model_config(tree: dict[str, Any]) -> FlowModelConfig:
     return build(
         FlowModelConfig, {k: v for k, v in tree.items() if not k.startswith("_") and k != "out_channels"}
     )
-
-
-@dataclass
-class _Buckets:
-    members: list[Tensor]
-    weights: list[Tensor]
-    odds: Tensor
-
-
-def _buckets(indices: Tensor, lengths: Tensor, weights: Tensor) -> _Buckets:
-    kinds = lengths.unique().tolist()
-    masks = [lengths == length for length in kinds]
-    return _Buckets(
-        [indices[mask] for mask in masks],
-        [weights[mask] for mask in masks],
-        torch.stack([weights[mask].sum() for mask in masks]),
-    )
-
-
-def _choose(buckets: _Buckets, count: int, generator: torch.Generator) -> list[int]:
-    which = int(torch.multinomial(buckets.odds, 1, generator=generator))
-    picked = torch.multinomial(buckets.weights[which], count, replacement=True, generator=generator)
-    return buckets.members[which][picked].tolist()
-
-
-def _chance(probability: float, generator: torch.Generator) -> bool:
-    return float(torch.rand((), generator=generator)) < probability

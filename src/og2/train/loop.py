@@ -36,6 +36,7 @@ from og2.train.optim import OptimConfig, WeightAverage, learning_rate, make_opti
 from og2.train.task import Part, Sampling, Shardable, Stateful, Task
 
 logger = logging.getLogger(__name__)
+_NOT_SHOWN = ("train_s", "peak_gb", "samples_per_s", "mfu")
 
 
 @dataclass(frozen=True)
@@ -148,9 +149,10 @@ class Trainer:
                 is_last = self.step == self.optim.steps
                 if self.step % self.run.log_every == 0 or is_last:
                     found = self.meters.take()
+                    found["left_s"] = found["s_per_step"] * (self.optim.steps - self.step)
                     if tracker is not None:
-                        tracker.log(self.step, found)
-                    show(self.step, found["loss"])
+                        tracker.log(self.step, found, _is_shown)
+                    show(self.step, found["loss"], self.meters.num_skipped)
                 if (self.step % self.run.eval_every == 0 or is_last) and not is_asked:
                     self._evaluate(tracker)
                 if is_due or is_last or is_asked:
@@ -299,16 +301,25 @@ class Trainer:
         logger.info("resuming from %s", folders[-1])
 
 
+def _is_shown(name: str) -> bool:
+    """Whether a figure is in the line for people; all of them are in metrics.jsonl."""
+    return name not in _NOT_SHOWN and not name.removeprefix("loss_t").isdigit()
+
+
 @contextmanager
-def _progress(first: int, total: int) -> Iterator[Callable[[int, float], None]]:
-    """A bar with the time that is left, where the first rank writes to a terminal; told (step, loss)."""
+def _progress(first: int, total: int) -> Iterator[Callable[[int, float, int], None]]:
+    """A bar with the time that is left, where the first rank writes to a terminal.
+
+    Told (step, loss, rows left out so far).
+    """
     if not is_first() or not sys.stderr.isatty():
         yield lambda *_: None
         return
     with tqdm(total=total, initial=first, unit="step") as bar, logging_redirect_tqdm():
 
-        def show(step: int, loss: float) -> None:
-            bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+        def show(step: int, loss: float, num_skipped: int) -> None:
+            left_out = f", {num_skipped} rows left out" if num_skipped else ""
+            bar.set_postfix_str(f"loss {loss:.4f}{left_out}", refresh=False)
             bar.update(step - bar.n)
 
         yield show

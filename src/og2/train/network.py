@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from og2.data.packing import Answer
+from og2.data.packing import Answer, Pack
 from og2.model.transformer import OmniGen2Transformer2DModel
 from og2.model.transformer import Sequence as TokenSequence
+from og2.train.objective import noisy, squared_errors, time_bins
+from og2.train.task import Figures
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,18 @@ class FlowInputs:
     times: Tensor
     sequences: list[TokenSequence]
 
+    @classmethod
+    def of(cls, pack: Pack, times: Tensor, noises: Sequence[Tensor]) -> FlowInputs:
+        """A pack at these times (B,), its targets mixed with this noise (C, h, w)."""
+        parts = zip(pack.targets, noises, times, strict=True)
+        return cls(
+            list(pack.texts),
+            list(pack.references),
+            [noisy(x1, x0, t) for x1, x0, t in parts],
+            times,
+            [TokenSequence(*sequence) for sequence in pack.sequences],
+        )
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -38,6 +52,22 @@ class Outputs:
     velocities: list[Tensor]
     answers: list[Tensor] = field(default_factory=list)
     anchor: Tensor | None = None
+
+
+def flow_errors(
+    velocities: Sequence[Tensor], pack: Pack, noises: Sequence[Tensor], times: Tensor
+) -> tuple[Tensor, Figures]:
+    """The squared error of each sample (B,), weighted as the pack says, and figures by time and by task."""
+    errors = squared_errors(velocities, pack.targets, noises)
+    if pack.weights is not None:
+        errors = errors * pack.weights
+    figures: Figures = {}
+    bins = time_bins(times.tolist())
+    for error, target, task, place in zip(errors.detach(), pack.targets, pack.tasks, bins, strict=True):
+        for name in (f"loss_t{place}", f"loss_{task}"):
+            value, count = figures.get(name, (0.0, 0.0))
+            figures[name] = (value + error, count + target.numel())
+    return errors, figures
 
 
 class TrainedNetworks(nn.Module):

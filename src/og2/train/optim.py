@@ -9,15 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
-from og2.errors import ConfigError
 from og2.train.distributed import local, whole
+from og2.train.eight_bit import AdamW8bit
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class OptimConfig:
     """AdamW and its schedule.   Units: steps; `decay` is the share of them over which lr falls to zero.
 
     steps: optimizer steps of the run; a recipe with stages leaves it out. optimizer: adamw8bit keeps the two
-    moments in 8 bits (torchao).
+    moments in 8 bits (og2.train.eight_bit).
     """
 
     lr: float
@@ -56,10 +54,7 @@ def learning_rate(config: OptimConfig, step: int) -> float:
 def make_optimizer(
     named_parameters: Iterable[tuple[str, nn.Parameter]], config: OptimConfig
 ) -> torch.optim.Optimizer:
-    """AdamW as `config` says; vectors (norms, biases) are not decayed.
-
-    Raises: ConfigError when the 8-bit one is asked for and torchao is missing, or parameters are sharded.
-    """
+    """AdamW as `config` says; vectors (norms, biases) are not decayed."""
     trained = [(name, p) for name, p in named_parameters if p.requires_grad]
     groups = [
         {"params": [p for _, p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
@@ -67,29 +62,14 @@ def make_optimizer(
     ]
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "adamw8bit":
-        return _eight_bit(groups, config)
+        return AdamW8bit(groups, lr=config.lr, betas=config.betas, eps=config.eps)
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give all groups this learning rate; the 8-bit optimizer keeps it in a tensor."""
+    """Give all groups this learning rate."""
     for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
-
-
-def _eight_bit(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Optimizer:
-    if any(isinstance(p, DTensor) for group in groups for p in group["params"]):
-        raise ConfigError("optim.optimizer=adamw8bit does not shard its state; use strategy ddp, or adamw")
-    try:
-        optim = import_module("torchao.optim")
-    except ImportError as error:
-        raise ConfigError(
-            "optim.optimizer=adamw8bit needs the package torchao: pip install torchao"
-        ) from error
-    return optim.AdamW8bit(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+        group["lr"] = rate
 
 
 class WeightAverage:

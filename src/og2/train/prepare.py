@@ -26,9 +26,9 @@ def fill(
     if recipe.data.cache is None:
         raise ConfigError(f"{path} names no cache; give data.cache=FOLDER")
     device = training_device(recipe.compute.device)
-    for stage in recipe.curriculum():
+    for number, stage in enumerate(recipe.curriculum()):
         data = stage.data(recipe.data)
-        reader, encoder = data_of(recipe, data, device)
+        reader, encoder = data_of(recipe, data, device, stage=number)
         yield stage.name, fill_cache(reader.mixture, data.read, encoder, config, on_progress)
 
 
@@ -43,9 +43,9 @@ def check(
         yield path.stem, _checked(mixture, ReadConfig(), "mini", config, on_progress)
         return
     recipe = _recipe(path, overrides)
-    for stage in recipe.curriculum():
+    for number, stage in enumerate(recipe.curriculum()):
         data = stage.data(recipe.data)
-        mixture = open_mix(data.mix, recipe.run.seed)
+        mixture = open_mix(data.mix, recipe.run.seed + number)
         yield stage.name, _checked(mixture, data.read, recipe.model, config, on_progress)
 
 

@@ -97,13 +97,15 @@ class ComputeConfig:
 
     device: auto takes an accelerator where there is one. precision: bf16 is autocast over float32 weights.
     strategy: auto is ddp for adapters and fsdp for all weights; it matters with several processes only.
-    checkpointing: compute activations of blocks twice instead of keeping them.
+    checkpointing: compute activations of blocks twice instead of keeping them. compile: compile each block
+    of the transformer (og2.train.compiled); the first steps then take minutes.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["bf16", "fp32"] = "bf16"
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     checkpointing: bool = False
+    compile: bool = False
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,20 @@ _SETTINGS = ("num_inference_steps", "text_guidance_scale", "image_guidance_scale
 
 
 def draw_samples(recipe: TransformerRecipe, exported: Path, folder: Path, device: torch.device) -> None:
-    """Writes `0.png`, `1.png`, ..., `grid.png` and `commands.txt` into `folder`, which appears whole."""
+    """Writes `0.png`, `1.png`, ..., `grid.png` and `commands.txt` into `folder`, which appears whole.
+
+    The folder is named for the step.
+    """
     pipe = _pipeline(recipe, exported, device)
     pipe.set_progress_bar_config(disable=True)
     results = [pipe.run(_request(sample)) for sample in recipe.samples]
+    again = f"og2 export {shlex.quote(str(recipe.run.folder))} FOLDER --step N"
     commands = [
-        shlex.join(["og2", *command(recipe, exported, sample, f"{index}.png")])
-        for index, sample in enumerate(recipe.samples)
+        f"# Weights: {exported} as it was at {folder.name}, until the next evaluation; kept ones: {again}",
+        *(
+            shlex.join(["og2", *command(recipe, exported, sample, f"{index}.png")])
+            for index, sample in enumerate(recipe.samples)
+        ),
     ]
 
     def write(place: Path) -> None:

@@ -40,12 +40,16 @@ class Work:
 
 @dataclass(frozen=True)
 class Part:
-    """One forward and backward of a step; `counts`: by kind, how many values the summed loss is over."""
+    """One forward and backward of a step; `counts`: by kind, how many values the summed loss is over.
+
+    `skipped`: rows that were left out while it was put together.
+    """
 
     counts: Mapping[str, float]
     compute: Callable[[], PartLoss]
     ids: tuple[str, ...] = ()
     work: Work = Work()
+    skipped: tuple[str, ...] = ()
 
 
 class Task(Protocol):

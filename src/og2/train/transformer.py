@@ -8,7 +8,7 @@ ranks. Rows that are answered in words train the language model in the same step
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -29,15 +29,15 @@ from og2.errors import ConfigError
 from og2.model.lora import WEIGHTS, new_adapter, save_adapter, transformer_hash
 from og2.model.mllm import save_mllm
 from og2.model.transformer import OmniGen2Transformer2DModel
-from og2.model.transformer import Sequence as TokenSequence
 from og2.model.weights import load_mllm, load_transformer, load_vae, resolve_folder
 from og2.train.answers import plain_mllm, trained_mllm
+from og2.train.compiled import compile_blocks
 from og2.train.cost import Lengths, forward_flops, step_flops
 from og2.train.distributed import Parallel, gathered, process_group, rank, world_size
 from og2.train.folders import replaced
 from og2.train.loop import train
-from og2.train.network import FlowInputs, TrainedNetworks
-from og2.train.objective import noisy, squared_errors, time_bins, times_from_normal
+from og2.train.network import FlowInputs, TrainedNetworks, flow_errors
+from og2.train.objective import times_from_normal
 from og2.train.optim import OptimConfig
 from og2.train.recipe import DataConfig, TransformerRecipe
 from og2.train.samples import draw_samples
@@ -98,10 +98,17 @@ def frozen_networks(folder: Path, device: torch.device) -> Networks:
 
 
 def data_of(
-    recipe: TransformerRecipe, data: DataConfig, device: torch.device, networks: Networks | None = None
+    recipe: TransformerRecipe,
+    data: DataConfig,
+    device: torch.device,
+    networks: Networks | None = None,
+    stage: int = 0,
 ) -> tuple[Reader, Encoder]:
-    """What reads and what encodes the rows of `data`, through the recipe's cache."""
-    seed = recipe.run.seed
+    """What reads and what encodes the rows of `data`, through the recipe's cache.
+
+    Every stage of a curriculum draws with a seed of its own: the run's plus the stage's number.
+    """
+    seed = recipe.run.seed + stage
     cache = Cache(recipe.data.cache) if recipe.data.cache else None
     networks = networks or frozen_networks(resolve_folder(recipe.model), device)
     encoder = Encoder(networks, data.encode, seed, cache)
@@ -131,6 +138,8 @@ class TransformerTask:
         transformer = self.module.transformer
         if recipe.compute.checkpointing:
             transformer.enable_gradient_checkpointing()
+        if recipe.compute.compile:
+            compile_blocks(transformer, self.device)
         half = recipe.compute.precision == "bf16"
         self.parallel = Parallel(self.module, strategy, _shards(transformer), half, self.kernels)
         self.networks = frozen_networks(self.folder, self.device)
@@ -146,7 +155,8 @@ class TransformerTask:
         self._enter(stage)
         assert self._loader is not None
         batch = next(self._loader)
-        return [self.part(pack, stage) for pack in batch.packs]
+        first, *others = (self.part(pack, stage) for pack in batch.packs)
+        return [replace(first, skipped=tuple(row.id for row in batch.skipped)), *others]
 
     def part(self, pack: Pack, stage: int) -> Part:
         """One pack as a part of a step of stage `stage`."""
@@ -220,9 +230,9 @@ class TransformerTask:
     def kernels(self) -> AbstractContextManager[Any]:
         """The context that decides how attention is computed: on a CPU by plain matrix products.
 
-        There the backward of the fused kernel was measured slower.
+        There the backward of the fused kernel was measured slower, and in bfloat16 the products stay in it.
         """
-        return sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext()
+        return _plain_attention() if self.device.type == "cpu" else nullcontext()
 
     def close(self) -> None:
         """End the data workers."""
@@ -238,9 +248,8 @@ class TransformerTask:
         losses: dict[str, Tensor] = {}
         figures: Figures = {}
         if pack.targets:
-            errors = squared_errors(found.velocities, pack.targets, noises)
+            errors, figures = flow_errors(found.velocities, pack, noises, inputs.times)
             losses["flow"] = errors.sum() if found.anchor is None else errors.sum() + found.anchor
-            _by_name(figures, errors.detach(), pack, inputs.times.tolist())
         elif found.anchor is not None:
             losses["flow"] = found.anchor
         if found.answers:
@@ -263,15 +272,7 @@ class TransformerTask:
             normal, size = torch.randn(1, generator=generator), (target.shape[-2], target.shape[-1])
             times.append(float(times_from_normal(self.recipe.time, normal, [size])))
             noises.append(torch.randn(target.shape, generator=generator).to(target))
-        latents = [noisy(x1, x0, t) for x1, x0, t in zip(pack.targets, noises, times, strict=True)]
-        inputs = FlowInputs(
-            list(pack.texts),
-            list(pack.references),
-            latents,
-            torch.tensor(times, device=self.device),
-            [TokenSequence(*sequence) for sequence in pack.sequences],
-        )
-        return inputs, noises
+        return FlowInputs.of(pack, torch.tensor(times, device=self.device), noises), noises
 
     def _work(self, pack: Pack) -> Work:
         transformer = self.module.transformer
@@ -295,7 +296,7 @@ class TransformerTask:
             return
         self.close()
         data = self.recipe.curriculum()[stage].data(self.recipe.data)
-        reader, encoder = data_of(self.recipe, data, self.device, self.networks)
+        reader, encoder = data_of(self.recipe, data, self.device, self.networks, stage)
         self._loader = Loader(reader, encoder, data.loader, rank(), world_size())
         self._stage = stage
         if self._position is not None and self._position["stage"] == stage:
@@ -304,12 +305,16 @@ class TransformerTask:
         logger.info("stage %s begins or goes on", self.recipe.curriculum()[stage].name)
 
 
-def _by_name(figures: Figures, errors: Tensor, pack: Pack, times: Sequence[float]) -> None:
-    """Adds the errors of a pack by tenth of the way from noise to picture, and by task."""
-    for error, target, task, place in zip(errors, pack.targets, pack.tasks, time_bins(times), strict=True):
-        for name in (f"loss_t{place}", f"loss_{task}"):
-            value, count = figures.get(name, (0.0, 0.0))
-            figures[name] = (value + error, count + target.numel())
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Attention by matrix products, in the dtype of queries and keys."""
+    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
 
 
 def training_device(asked: str) -> torch.device:
@@ -327,7 +332,10 @@ def _strategy(recipe: TransformerRecipe) -> Any:
     partial = recipe.lora is not None or recipe.answers is not None
     asked = recipe.compute.strategy
     if asked == "fsdp" and partial:
-        raise ConfigError("compute.strategy=fsdp trains all weights of the transformer alone; use ddp")
+        raise ConfigError(
+            "compute.strategy=fsdp trains all weights of the transformer, no adapter and no answers; "
+            "use ddp, or leave out lora and answers"
+        )
     return ("ddp" if partial else "fsdp") if asked == "auto" else asked
 
 

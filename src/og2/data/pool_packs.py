@@ -1,0 +1,134 @@
+"""Packs drawn from a pool of latents: one task and one text length each, so that attention runs as one batch.
+
+What a pack holds follows from the generator it is drawn with, and from nothing else. Some packs lose their
+text, half of these their references too: what guidance needs at sampling time is trained under the very
+prompt (the empty one) that sampling uses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor
+
+from og2.data.latents import LatentPool, PoolConfig
+from og2.data.packing import Pack, picture_tokens
+
+NO_TEXT = -1
+
+
+@dataclass(frozen=True)
+class PoolDataConfig:
+    """What a step sees: samples per pack, shares of drawings with 1, 2, 3 objects, rates of dropping.
+
+    sample_targets: draw targets from the VAE's posterior instead of taking its mean (references are always
+    drawn, as the pipeline does). The mini VAE leaves some channels unused, and drawing fills those with noise
+    to learn.
+    balance: when positive, a sample weighs 1 / (balance + its target's contrast), one on average. The latents
+    of some colours are many times as large as those of others and would drown them in a squared error.
+    """
+
+    pool_folder: Path
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    drawings: int = 40
+    edits: int = 24
+    drawing_shares: tuple[float, float, float] = (0.6, 0.25, 0.15)
+    drop_text: float = 0.1
+    drop_references: float = 0.5
+    sample_targets: bool = False
+    balance: float = 0.0
+
+
+class PoolPacks:
+    """Draws packs from the pool."""
+
+    def __init__(self, pool: LatentPool, config: PoolDataConfig) -> None:
+        self.pool, self.config = pool, config
+        count = pool.num_drawings
+        shares = torch.tensor(config.drawing_shares)
+        per_object = torch.bincount(pool.drawing_objects, minlength=4)[1:].clamp(min=1)
+        weights = (shares / per_object)[pool.drawing_objects - 1]
+        self._drawings = _buckets(torch.arange(count), pool.lengths[:count], weights)
+        edits = torch.arange(count, len(pool.lengths) - 1)
+        self._edits = _buckets(edits, pool.lengths[count:-1], torch.ones(len(edits)))
+        self._weights = None
+        if config.balance > 0:
+            weights = 1.0 / (config.balance + pool.contrasts())
+            self._weights = weights / weights.mean()
+
+    def drawings(self, generator: Generator) -> Pack:
+        """A pack of text-to-image samples."""
+        chosen = _choose(self._drawings, self.config.drawings, generator)
+        texts = self._texts(chosen, _chance(self.config.drop_text, generator))
+        return self._pack("draw", chosen, texts, (), self._targets(chosen, generator))
+
+    def edits(self, generator: Generator) -> Pack:
+        """A pack of edits: text, one reference, target."""
+        chosen = _choose(self._edits, self.config.edits, generator)
+        dropped = _chance(self.config.drop_text, generator)
+        texts = self._texts(chosen, dropped)
+        targets = self._targets(chosen, generator)
+        if dropped and _chance(self.config.drop_references, generator):
+            return self._pack("edit", chosen, texts, (), targets)
+        return self._pack(
+            "edit", chosen, texts, tuple(self.pool.source(i, generator) for i in chosen), targets
+        )
+
+    def _pack(
+        self,
+        task: str,
+        chosen: list[int],
+        texts: tuple[Tensor, ...],
+        references: tuple[Tensor, ...],
+        targets: tuple[Tensor, ...],
+    ) -> Pack:
+        own = [(k,) if references else () for k in range(len(chosen))]
+        sequences = tuple((k % len(texts), own[k], k) for k in range(len(chosen)))
+        num_targets, num_references = (sum(map(picture_tokens, x)) for x in (targets, references))
+        return Pack(
+            texts=texts,
+            references=references,
+            targets=targets,
+            sequences=sequences,
+            ids=tuple(f"pool:{index}" for index in chosen),
+            tasks=(task,) * len(chosen),
+            draws=tuple(chosen),
+            num_tokens=len(texts[0]) * len(chosen) + num_references + num_targets,
+            num_target_tokens=num_targets,
+            weights=None if self._weights is None else self._weights[chosen],
+        )
+
+    def _targets(self, chosen: list[int], generator: Generator) -> tuple[Tensor, ...]:
+        return tuple(self.pool.target(i, generator if self.config.sample_targets else None) for i in chosen)
+
+    def _texts(self, chosen: list[int], dropped: bool) -> tuple[Tensor, ...]:
+        return (self.pool.text(NO_TEXT),) if dropped else tuple(self.pool.text(i) for i in chosen)
+
+
+@dataclass
+class _Buckets:
+    members: list[Tensor]
+    weights: list[Tensor]
+    odds: Tensor
+
+
+def _buckets(indices: Tensor, lengths: Tensor, weights: Tensor) -> _Buckets:
+    kinds = lengths.unique().tolist()
+    masks = [lengths == length for length in kinds]
+    return _Buckets(
+        [indices[mask] for mask in masks],
+        [weights[mask] for mask in masks],
+        torch.stack([weights[mask].sum() for mask in masks]),
+    )
+
+
+def _choose(buckets: _Buckets, count: int, generator: Generator) -> list[int]:
+    which = int(torch.multinomial(buckets.odds, 1, generator=generator))
+    picked = torch.multinomial(buckets.weights[which], count, replacement=True, generator=generator)
+    return buckets.members[which][picked].tolist()
+
+
+def _chance(probability: float, generator: Generator) -> bool:
+    return float(torch.rand((), generator=generator)) < probability
