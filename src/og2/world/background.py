@@ -21,6 +21,7 @@ from og2.world.pixels import (
     BoolArray,
     FloatArray,
     box_mean,
+    denoised,
     dilate,
     distance,
     local_maximum,
@@ -30,7 +31,9 @@ from og2.world.pixels import (
 
 FOREGROUND_DELTA = 9.0
 _HALF_CONTRAST = 0.45
-_NOISE_TO_SMOOTH = 1.2
+_GRAINY = 1.2  # noise (dE) from which a picture is denoised before it is judged
+_DENOISE = 3.0  # differences of so much noise are grain, larger ones are edges
+_EVEN = 0.5  # noise up to which areas are even as they are
 _PLAIN = 1.2  # dE from the plane that a plain background may have without noise
 _PLAIN_NOISE = 1.2  # and how much more for each dE of noise
 _MIN_RIM_INLIERS = 0.75
@@ -38,7 +41,8 @@ _CERTAIN_RIM = 0.98
 _MIN_INLIERS = 0.30
 _LIMITS = (14.0, 10.0, 10.0)
 _OUTSIDE = 5.0  # dE beyond the legal backdrop colours
-_BARELY_OUTSIDE = 1.8  # enough close to what is clearly outside
+_BARELY_OUTSIDE = 1.8  # enough close to what is clearly outside,
+_OUTSIDE_NOISE = 0.3  # and so much more for each dE of noise in a grainy picture
 _NEAR = 0.055  # of the shorter side
 _MIN_LEGAL_RIM = 0.85
 _MIN_LEGAL = 0.35
@@ -71,8 +75,8 @@ def take_apart(image: Any, side: int = WORK_SIDE_PX) -> View:
     pixels, scale = working_pixels(image, side)
     lab = srgb_to_lab(pixels)
     noise = _noise(lab)
-    if noise > _NOISE_TO_SMOOTH:
-        lab = srgb_to_lab(smooth(pixels))
+    if noise > _GRAINY:
+        lab = denoised(lab, _DENOISE * noise)
     fit = _fit_plane(lab)
     if fit is not None and fit.rim_share >= _CERTAIN_RIM and fit.off <= _PLAIN + _PLAIN_NOISE * noise:
         return _on_plane(lab, fit.background, noise, scale)
@@ -95,6 +99,11 @@ def window(view: View, part: BoolArray, margin: int = 5) -> tuple[View, tuple[sl
     return View(*cut, view.noise, view.scale, view.is_plain), where
 
 
+def even(view: View) -> FloatArray:
+    """The view's colours with what is left of the grain evened out, for judging areas."""
+    return smooth(view.lab) if _EVEN < view.noise <= _GRAINY else view.lab
+
+
 def beyond_backdrops(lab: FloatArray) -> FloatArray:
     """How far colours lie from every colour a backdrop may have (dE).   Shapes: (..., 3) -> (...)."""
     low, high = BACKDROP_LIGHTNESS
@@ -110,9 +119,12 @@ def _on_plane(lab: FloatArray, plane: FloatArray, noise: float, scale: float) ->
 
 
 def _with_backdrop(lab: FloatArray, noise: float, scale: float) -> View:
-    beyond = beyond_backdrops(lab)
+    beyond, barely = beyond_backdrops(lab), _BARELY_OUTSIDE
     core = beyond > _OUTSIDE
-    core |= (beyond > _BARELY_OUTSIDE) & _near(core, max(2, round(_NEAR * min(core.shape))))
+    if noise > _GRAINY:  # a single pixel far outside may be grain
+        core = beyond_backdrops(smooth(lab)) > _OUTSIDE
+        barely += _OUTSIDE_NOISE * noise
+    core |= (beyond > barely) & _near(core, max(2, round(_NEAR * min(core.shape))))
     rim = np.concatenate([core[:2].ravel(), core[-2:].ravel(), core[:, :2].ravel(), core[:, -2:].ravel()])
     if 1.0 - rim.mean() < _MIN_LEGAL_RIM or 1.0 - core.mean() < _MIN_LEGAL:
         raise ImageError("no background of this world: too much of the picture or its rim is coloured")
