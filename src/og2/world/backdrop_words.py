@@ -18,7 +18,8 @@ _MAX_NAME_DISTANCE = 8.0
 _MIN_NAME_MARGIN = 2.0
 _MIN_SLOPE = 5.5  # dE from one end of the picture to the other
 _FLAT = 1.3  # median dE from the plane
-_MIN_STEP = 5.0  # dE between what is above a horizon and what is below
+_MIN_STEP = 4.5  # dE between what is above a horizon and what is below, a plane through all taken off
+_MIN_KNOWN = 0.15  # of a row's pixels
 _GRAIN = 3.0  # how much more coarse variation a rough paper has than independent noise
 _MIN_GRAIN = 0.25  # dE, standard deviation of the coarse variation
 _MIN_TILE_STEP = 2.2  # dE between the two halves of the floor's pixels
@@ -50,7 +51,7 @@ def _family(view: View, known: BoolArray) -> Word:
     plane, slope = _plane(view.lab, known)
     residual = view.lab - plane
     off = float(np.median(np.sqrt((residual[known] ** 2).sum(axis=-1))))
-    row, step = _horizon(view.lab, known)
+    row, step = _horizon(residual, known)
     if step >= _MIN_STEP and row is not None:
         floor = known.copy()
         floor[: row + 2] = False
@@ -87,19 +88,28 @@ def _plane(lab: FloatArray, known: BoolArray) -> tuple[FloatArray, float]:
 def _horizon(lab: FloatArray, known: BoolArray) -> tuple[int | None, float]:
     """The row at which the rows' median colours jump most, and the jump in dE."""
     height = known.shape[0]
-    enough = known.mean(axis=1) > 0.15
-    rows = np.array(
-        [np.median(lab[y][known[y]], axis=0) if enough[y] else [np.nan] * 3 for y in range(height)]
-    )
     reach = max(2, height // 24)
-    best, step = None, 0.0
-    for y in range(round(0.22 * height), round(0.78 * height)):
-        above, below = rows[max(0, y - 2 * reach) : y - 1], rows[y + 1 : y + 2 * reach]
-        if np.isfinite(above).any() and np.isfinite(below).any():
-            jump = math.dist(np.nanmedian(above, axis=0), np.nanmedian(below, axis=0))
-            if jump > step:
-                best, step = y, jump
-    return best, step
+    rows = _medians(lab, known)
+    enough = known.mean(axis=1) > _MIN_KNOWN
+    first, last = round(0.22 * height), round(0.78 * height)
+    # Of 2 * reach - 1 rows each: those that end two rows above a row, and those that begin one row below it.
+    windows = np.arange(first, last)[:, None] + np.arange(1, 2 * reach)
+    above = np.maximum(windows - 2 * reach - 1, 0)
+    below = np.minimum(windows, height - 1)
+    jump = distance(_medians(rows[above], enough[above]), _medians(rows[below], enough[below]))
+    jump = np.where(enough[above].any(axis=1) & enough[below].any(axis=1), jump, 0.0)
+    best = int(np.argmax(jump))
+    return (first + best, float(jump[best])) if jump[best] > 0.0 else (None, 0.0)
+
+
+def _medians(values: FloatArray, known: BoolArray) -> FloatArray:
+    """The median of each row's known values, per channel.   Shapes: (n, m, 3), (n, m) -> (n, 3)."""
+    ordered = np.sort(np.where(known[..., None], values, np.inf), axis=1)
+    count = np.maximum(known.sum(axis=1), 1)
+    rows = np.arange(len(values))
+    return np.where(
+        known.any(axis=1)[:, None], (ordered[rows, (count - 1) // 2] + ordered[rows, count // 2]) / 2.0, 0.0
+    )
 
 
 def _two_halves(values: FloatArray) -> float:
@@ -151,7 +161,7 @@ def _gradient(view: View, known: BoolArray) -> Word:
 
 
 def _landscape(view: View, known: BoolArray) -> Word:
-    row, _ = _horizon(view.lab, known)
+    row, _ = _horizon(view.lab - _plane(view.lab, known)[0], known)
     height = known.shape[0]
     row = height // 2 if row is None else row
     sky, ground = known.copy(), known.copy()

@@ -47,7 +47,7 @@ _SPECK_SHARE = 14.0 / 64**2  # smaller things are dirt, not objects
 _WIDE_PX = 600  # from this area on, cracks between two tones are up to four pixels wide
 _MAX_COLOR_DISTANCE = 24.0
 _MIN_COLOR_MARGIN = 7.0
-_FAINT = 0.74  # a colour must come this far from the background's toward the one it is named for
+_FAINT = 0.70  # a colour must come this far from the background's toward the one it is named for
 _MAX_SPREAD = 11.0
 _MIN_INNER_PX = 12
 _MAX_TURN = 12.0  # dE across a thing that its hue and chroma may run
@@ -200,7 +200,8 @@ def cover(
 
 def fill_gaps(part: BoolArray) -> BoolArray:
     """The part with cracks of up to two pixels closed."""
-    padded = np.pad(part, 3)
+    padded = np.zeros((part.shape[0] + 6, part.shape[1] + 6), dtype=np.bool_)
+    padded[3:-3, 3:-3] = part
     return erode(dilate(padded, 1.5), 1.5)[3:-3, 3:-3]
 
 

@@ -150,7 +150,8 @@ def dilate(mask: BoolArray, radius: float) -> BoolArray:
     if radius >= reach * 1.4143 and reach == 1:  # a disc that holds the corners of its square: two passes
         return _grown_by_one(_grown_by_one(mask, 0), 1)
     height, width = mask.shape
-    padded = np.pad(mask, reach)
+    padded = np.zeros((height + 2 * reach, width + 2 * reach), dtype=np.bool_)
+    padded[reach : reach + height, reach : reach + width] = mask
     grown = np.zeros_like(mask)
     for dy in range(-reach, reach + 1):
         for dx in range(-reach, reach + 1):
