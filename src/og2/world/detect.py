@@ -158,7 +158,7 @@ def describe(view: View, part: BoolArray) -> Detected:
         mask, coverage = part, part.astype(np.float64)
     opinion = name_shape(coverage, mask)
     # The part may hold soft edge pixels; what is more than half covered is judged for its colour.
-    core = _core(around, mask) if rim is None else inside_of(mask, rim)
+    core = _core(around, mask) if rim is None else inside_of(around, mask, rim)
     base, color = _name_color(around, mask, core, texture, rim is not None)
     filled = fill_holes(mask) if opinion.shape == "ring" else mask
     area = float(np.maximum(coverage, filled & ~mask).sum())
@@ -192,7 +192,7 @@ def cover(
     inks = tones if rim is None else (*tones, np.median(view.lab[rim], axis=0))
     share = np.max([_place_between(view, ink) for ink in inks], axis=0)
     if len(inks) > 1:  # inside, a mix of two inks may look like the background between them
-        share = np.where(erode(fill_gaps(part), 1.5), 1.0, share)
+        share = np.where(erode(fill_gaps(part), 1.5 if rim is None else 1.0), 1.0, share)
     if len(tones) > 1:
         share = closed(share, 2 if part.sum() >= _WIDE_PX else 1)
     return np.clip(share, 0.0, 1.0) * dilate(part, 1.5)
@@ -214,7 +214,7 @@ def _place_between(view: View, tone: FloatArray) -> FloatArray:
 def _inside(view: View, part: BoolArray, rim: BoolArray | None) -> BoolArray:
     """Where the texture of a part is looked for: away from its outline and from the line around it."""
     if rim is not None:
-        return inside_of(part, rim)
+        return inside_of(view, part, rim)
     inner = erode(part, 2.0)
     return inner if inner.sum() >= 0.3 * part.sum() else _core(view, part)
 

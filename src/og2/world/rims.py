@@ -36,13 +36,20 @@ def find_rim(view: View, part: BoolArray, side: int) -> BoolArray | None:
     return rim if float(rim.sum()) >= 0.5 * float(dark.sum()) else None
 
 
-def inside_of(part: BoolArray, rim: BoolArray) -> BoolArray:
-    """What a line encloses, without the pixels that are mixed with it."""
+def inside_of(view: View, part: BoolArray, rim: BoolArray) -> BoolArray:
+    """What a line encloses, without the pixels that are mixed with it.
+
+    Of a thin thing, the lighter half of what is not line: the least mixed.
+    """
     for away, enough in zip((1.5, 1.0), _MIN_INSIDE, strict=True):
         inside = erode(part & ~rim, away)
         if inside.sum() >= enough * part.sum():
             return inside
-    return deepest(part)
+    inside = erode(part, 1.0) & ~rim
+    if not inside.any():
+        return deepest(part)
+    lightness = view.lab[..., 0]
+    return inside & (lightness >= np.median(lightness[inside]))
 
 
 def deepest(part: BoolArray) -> BoolArray:

@@ -18,7 +18,8 @@ MIN_TONES_APART = 13.0  # dE between two tones; less is shading
 _MAX_HUE_STEP = 40.0  # dE in a and b between two tones of one hue
 _MIN_SHARE = 0.10  # of the rarer tone
 _MAX_WITHIN = 3.4  # mean dE of the pixels from their tone,
-_MAX_WITHIN_SHARE = 0.2  # or this share of the tones' distance; a gradient has a quarter
+_MAX_WITHIN_SHARE = 0.24  # or this share of the tones' distance
+_MAX_ONE_SIDED = 0.5  # correlation of the second tone with a place: two halves have 0.87
 _MIN_DEEP_PX = 60  # of the inside that patterns are looked for in
 _MIN_DEEP_SHARE = 0.45  # of a pattern's second tone there, over its share everywhere
 _SIDE = 96  # of the spectrum
@@ -53,6 +54,7 @@ def name_texture(lab: FloatArray, core: BoolArray) -> Texture:
     hue_step = math.hypot(first[1] - second[1], first[2] - second[2])
     share = float(is_second.mean())
     is_pattern = apart >= MIN_TONES_APART and share >= _MIN_SHARE and hue_step <= _MAX_HUE_STEP
+    is_pattern = is_pattern and _one_sidedness(core, is_second) <= _MAX_ONE_SIDED
     if not is_pattern or within > max(_MAX_WITHIN, _MAX_WITHIN_SHARE * apart):
         return Texture(
             "flat", (middle,), 0.7, ""
@@ -81,6 +83,16 @@ def _two_tones(values: FloatArray) -> tuple[FloatArray, FloatArray, BoolArray] |
     if is_high.all() or not is_high.any():
         return None
     return (high, low, ~is_high) if is_high.mean() >= 0.5 else (low, high, is_high)
+
+
+def _one_sidedness(core: BoolArray, is_second: BoolArray) -> float:
+    """How much the second tone keeps to one side: the correlation with the best straight run over the
+    area."""
+    ys, xs = np.nonzero(core)
+    place = np.stack([xs - xs.mean(), ys - ys.mean()], axis=1)
+    value = is_second - is_second.mean()
+    slope = np.linalg.solve(place.T @ place + 1e-3 * np.eye(2), place.T @ value)
+    return float(np.linalg.norm(place @ slope) / max(float(np.linalg.norm(value)), 1e-9))
 
 
 def _by_spectrum(
