@@ -116,17 +116,12 @@ def beyond_backdrops(lab: FloatArray) -> FloatArray:
 
 def _on_plane(lab: FloatArray, plane: FloatArray, noise: float, scale: float) -> View:
     delta = distance(lab, plane)
-    coloured = (beyond_backdrops(lab) > _OUTSIDE) & (delta > FOREGROUND_DELTA)
+    coloured = _beyond_doubt(lab, noise) & (delta > FOREGROUND_DELTA)
     return View(lab, plane, delta, _in_front(delta) | coloured, noise, scale)
 
 
 def _with_backdrop(lab: FloatArray, noise: float, scale: float) -> View:
-    beyond, barely = beyond_backdrops(lab), _BARELY_OUTSIDE
-    core = beyond > _OUTSIDE
-    if noise > _GRAINY:  # a single pixel far outside may be grain
-        core = beyond_backdrops(smooth(lab)) > _OUTSIDE
-        barely += _OUTSIDE_NOISE * noise
-    core |= (beyond > barely) & _near(core, max(2, round(_NEAR * min(core.shape))))
+    core = _beyond_doubt(lab, noise)
     rim = np.concatenate([core[:2].ravel(), core[-2:].ravel(), core[:, :2].ravel(), core[:, -2:].ravel()])
     if 1.0 - rim.mean() < _MIN_LEGAL_RIM or 1.0 - core.mean() < _MIN_LEGAL:
         raise ImageError("no background of this world: too much of the picture or its rim is coloured")
@@ -134,6 +129,16 @@ def _with_backdrop(lab: FloatArray, noise: float, scale: float) -> View:
     delta = distance(lab, background)
     mask = (_in_front(delta) & dilate(core, 1.5)) | (core & (delta > FOREGROUND_DELTA))
     return View(lab, background, delta, mask, noise, scale, is_plain=False)
+
+
+def _beyond_doubt(lab: FloatArray, noise: float) -> BoolArray:
+    """What no backdrop's colour explains: clearly outside of them, or barely so and close to what is."""
+    beyond, barely = beyond_backdrops(lab), _BARELY_OUTSIDE
+    core = beyond > _OUTSIDE
+    if noise > _GRAINY:  # a single pixel far outside may be grain
+        core = beyond_backdrops(smooth(lab)) > _OUTSIDE
+        barely += _OUTSIDE_NOISE * noise
+    return core | (beyond > barely) & _near(core, max(2, round(_NEAR * min(core.shape))))
 
 
 def _near(mask: BoolArray, reach: int) -> BoolArray:
