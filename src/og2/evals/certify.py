@@ -32,7 +32,9 @@ from og2.evals.near_miss import (
     Draft,
     EditDraft,
     Picture,
+    with_blend,
     with_stranger,
+    with_swapped,
 )
 from og2.world.incontext import INCONTEXT_TASKS, sample_incontext
 from og2.world.prompts import PROMPT_TASKS, sample_prompt
@@ -41,6 +43,7 @@ from og2.world.scenes import Scene, sample_scene, world_named
 from og2.world.score import score_edit, score_t2i
 from og2.world.score_context import score_context
 from og2.world.spec import Edit, requirements, sample_edit
+from og2.world.subjects import look
 
 DEFAULT_N = 1500
 SIZES = "64 for the plain world, 128 for the full one, 256 in context"
@@ -265,20 +268,27 @@ def _edit_cases(kind: str, world: str) -> Maker:
 
 
 def _context_cases(task: str) -> Maker:
-    """Right answers in context, copies of the first reference, and answers with another creature or gizmo."""
+    """Right answers in context, copies of the first reference, and answers with another subject, with two
+    subjects in each other's roles, or with a mixture of two."""
 
     def make(rng: Generator, size: int, hand: str, shift: Callable[[Scene], Scene]) -> list[Case]:
         asked = sample_incontext(rng, task)
         draw = EditDraft(Edit(task, asked.target, asked.target, "", EditRequirements(task)), size, hand).draw
         references = [draw(shift(scene)) for scene in asked.references]
+        seen = [look(reference) for reference in references]
 
         def accepts(picture: Picture) -> bool:
-            return score_context(references, picture, asked.requirements).passed
+            return score_context(seen, picture, asked.requirements).passed
 
+        wrong = {
+            "another subject": with_stranger(asked.target, rng),
+            "swapped subjects": with_swapped(asked.target),
+            "blend": with_blend(asked.target),
+        }
         return [
             Case(RIGHT, draw(shift(asked.target)), accepts),
             Case("copy reference", references[0], accepts),
-            Case("another subject", draw(shift(with_stranger(asked.target, rng))), accepts),
+            *(Case(kind, draw(shift(scene)), accepts) for kind, scene in wrong.items() if scene is not None),
         ]
 
     return make
