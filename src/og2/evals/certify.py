@@ -32,7 +32,9 @@ from og2.evals.near_miss import (
     Draft,
     EditDraft,
     Picture,
+    with_blend,
     with_stranger,
+    with_swapped,
 )
 from og2.world.incontext import INCONTEXT_TASKS, sample_incontext
 from og2.world.known import Known
@@ -277,7 +279,8 @@ def _edit_cases(kind: str, world: str) -> Maker:
 
 
 def _context_cases(task: str) -> Maker:
-    """Right answers in context, copies of the first reference, and answers with another creature or gizmo."""
+    """Right answers in context, copies of the first reference, and answers with another subject, with two
+    subjects in each other's roles, or with a mixture of two."""
 
     def make(rng: Generator, manner: Manner) -> list[Case]:
         asked = sample_incontext(rng, task)
@@ -288,12 +291,16 @@ def _context_cases(task: str) -> Maker:
         def accepts(picture: Picture) -> bool:
             return score_context([r.sight for r in references], picture, asked.requirements).passed
 
-        stranger = draw(manner.shift(with_stranger(asked.target, rng)))
-        wrong = [
+        wrong = {
+            "another subject": with_stranger(asked.target, rng),
+            "swapped subjects": with_swapped(asked.target),
+            "blend": with_blend(asked.target),
+        }
+        return [
+            Case(RIGHT, draw(manner.shift(asked.target)), accepts),
             Case("copy reference", references[0].image, accepts),
-            Case("another subject", stranger, accepts),
+            *(Case(kind, draw(manner.shift(scene)), accepts) for kind, scene in wrong.items() if scene is not None),
         ]
-        return [Case(RIGHT, draw(manner.shift(asked.target)), accepts), *wrong]
 
     return make
 
