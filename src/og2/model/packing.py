@@ -168,6 +168,7 @@ class _LayoutBuilder:
         self.parts, self.sequences, self.chosen, self.options = parts, sequences, chosen, options
         self.references: dict[Hashable, RefinedPicture] = {}
         self.targets: dict[Hashable, RefinedPicture] = {}
+        self._known: dict[Hashable, list[Tensor]] = {}
         self.ids = {index: self._ids(index) for index in chosen}
 
     def build(self) -> Layout:
@@ -210,10 +211,14 @@ class _LayoutBuilder:
         return size_hw[0] // self.options.patch_size, size_hw[1] // self.options.patch_size
 
     def _ids(self, index: int) -> list[Tensor]:
-        sequence = self.sequences[index]
-        grids = [self._grid(self.parts.reference_sizes[picture]) for picture in sequence.references]
-        target_grid = self._grid(self.parts.target_sizes[sequence.target])
-        return self.options.position_ids(self.parts.text_lengths[sequence.text], grids, target_grid)
+        """Those of sequences with equal sizes are made once."""
+        sequence, parts = self.sequences[index], self.parts
+        grids = [self._grid(parts.reference_sizes[picture]) for picture in sequence.references]
+        sizes = (parts.text_lengths[sequence.text], grids, self._grid(parts.target_sizes[sequence.target]))
+        key = (sizes[0], tuple(grids), sizes[2])
+        if key not in self._known:
+            self._known[key] = self.options.position_ids(*sizes)
+        return self._known[key]
 
     def _segments(self, ids: list[Tensor], lengths: list[int], targets: list[int]) -> Segments:
         device, options = self.options.device, self.options
