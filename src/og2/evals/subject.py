@@ -32,6 +32,7 @@ from og2.world.score import score_t2i
 
 Picture = NDArray[np.uint8]
 ALL = "all"
+IMPOSTORS = "impostors through the VAE"
 _SHEET_COLUMNS = 8
 
 
@@ -123,10 +124,10 @@ def evaluate_subject(
         for i, sight in enumerate(sights_to_ask(group, options.per_group, options.seed))
     ]
     truths = _pictures([a.sight for a in asked], size)
-    impostors = through_vae(pipe.vae, render_all(other_figures(len(asked), options.seed), size))
     report = SubjectReport(settings={"size": size, **vars(options)})
     drawn = {"ground truth": truths, "ground truth through the VAE": through_vae(pipe.vae, truths)}
-    drawn["impostors through the VAE"] = impostors
+    impostors = render_all(other_figures(len(asked), options.seed), size)
+    drawn[IMPOSTORS] = through_vae(pipe.vae, impostors)
     plain = {"base": _plain(pipe, options, size)}
     drawn["base"] = _draw(pipe, asked, options.chunk)
     pipe.load_lora_weights(adapter)
@@ -134,7 +135,10 @@ def evaluate_subject(
     drawn["adapter"] = _draw(pipe, asked, options.chunk)
     scores = {}
     for name, pictures in drawn.items():
-        scores[name], report.conditions[name] = _judged(asked, pictures, figure)
+        scores[name], table = _judged(asked, pictures, figure)
+        if name == IMPOSTORS:  # nobody asked for these where they are
+            table = {ALL: {measure: table[ALL][measure] for measure in ("identity", "is it")}}
+        report.conditions[name] = table
     report.gain = paired_difference(scores["adapter"], scores["base"])
     _add_plain(report, plain, figure)
     report.settings["adapter_bytes"] = sum(
@@ -156,7 +160,7 @@ def format_subject(report: SubjectReport) -> str:
             shares = ", ".join(
                 f"{m} {s.score:.2f}" for m, s in found.items() if m not in ("identity", "is it")
             )
-            lines.append(f"  {group:26s} identity {shown}, is it {found['is it']}, {shares}")
+            lines.append(f"  {group:26s} identity {shown}, is it {found['is it']}, {shares}".rstrip(", "))
     if report.gain is not None:
         gain = report.gain
         lines.append(
