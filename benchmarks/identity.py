@@ -93,9 +93,7 @@ def measure(kind: str, subjects: int, seed: int, condition: str) -> Tally:
         tally.same.append(apart(reference, seen_in(staged(rng, who, 1 + i % 3), condition, rng, tally)))
         parts = visible_parts(who) if isinstance(who, Anatomy) else GIZMO_PARTS
         for part in parts:
-            other = (
-                near_miss(rng, who, part) if isinstance(who, Anatomy) else near_miss_gizmo(rng, who, part)
-            )
+            other = near_miss(rng, who, part) if isinstance(who, Anatomy) else near_miss_gizmo(rng, who, part)
             seen = seen_in(staged(rng, other, 1 + i % 3), condition, rng, tally)
             tally.impostors.setdefault(part, []).append(apart(reference, seen))
     return tally

@@ -171,6 +171,16 @@ def eval_mini(context: typer.Context) -> int:
     return run(context.args)
 
 
+@eval_app.command("subject", context_settings=_PASSED_ON)
+def eval_subject(context: typer.Context) -> int:
+    """Score a LoRA that learned one new subject, and what it forgot, from the pixels."""
+    from og2.cli.loading import collect_garbage
+    from og2.evals.command import eval_subject as run
+
+    collect_garbage()
+    return run(context.args)
+
+
 world_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The procedural world.")
 app.add_typer(world_app, name="world")
 
@@ -182,4 +192,12 @@ def world_certify(context: typer.Context) -> int:
     from og2.evals.command import world_certify as run
 
     collect_garbage()
+    return run(context.args)
+
+
+@world_app.command("subject", context_settings=_PASSED_ON)
+def world_subject(context: typer.Context) -> int:
+    """Write a few pictures of a new subject with captions, to train a LoRA on."""
+    from og2.evals.command import world_subject as run
+
     return run(context.args)

@@ -299,7 +299,11 @@ def _context_cases(task: str) -> Maker:
         return [
             Case(RIGHT, draw(manner.shift(asked.target)), accepts),
             Case("copy reference", references[0].image, accepts),
-            *(Case(kind, draw(manner.shift(scene)), accepts) for kind, scene in wrong.items() if scene is not None),
+            *(
+                Case(kind, draw(manner.shift(scene)), accepts)
+                for kind, scene in wrong.items()
+                if scene is not None
+            ),
         ]
 
     return make

@@ -1,4 +1,6 @@
-"""The commands `og2 eval mini` and `og2 world certify`: their options, and what they print."""
+"""The commands `og2 eval mini`, `og2 eval subject`, `og2 world certify` and `og2 world subject`: their
+options, and what they print.
+"""
 
 from __future__ import annotations
 
@@ -111,6 +113,46 @@ def _plan(given: argparse.Namespace) -> Plan:
         given.workers,
         None if given.minutes is None else 60.0 * given.minutes,
     )
+
+
+def eval_subject(arguments: Sequence[str] | None = None) -> int:
+    """Measures an adapter on the newcomer of the world, prints a table or, with --json, JSON. Returns 0."""
+    parser = argparse.ArgumentParser(prog="og2 eval subject", description="Score a LoRA of the newcomer.")
+    add = parser.add_argument
+    add("--lora", type=Path, required=True, help="the adapter: a safetensors file, or a folder with one")
+    add("--model", default=None, help="folder or hub id; default the mini model in the package")
+    add("--n", type=int, default=25, help="prompts of each group that name the subject")
+    add("--plain", type=int, default=100, help="prompts that do not name it")
+    add("--seed", type=int, default=0, help="of prompts and noise")
+    add("--out", type=Path, default=None, help="folder for report.json and sheet.png")
+    add("--json", action="store_true", help="print one JSON object")
+    given = parser.parse_args(arguments)
+    from og2 import OmniGen2Pipeline
+    from og2.evals.subject import SubjectOptions, evaluate_subject, format_subject
+
+    pipe = OmniGen2Pipeline.from_pretrained(given.model)
+    pipe.set_progress_bar_config(disable=True)
+    options = SubjectOptions(given.n, given.plain, given.seed)
+    report = evaluate_subject(pipe, given.lora, options, given.out)
+    text = json.dumps(report.to_dict(), indent=1) if given.json else format_subject(report)
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+def world_subject(arguments: Sequence[str] | None = None) -> int:
+    """Writes the few pictures of the newcomer with their captions. Returns 0."""
+    parser = argparse.ArgumentParser(prog="og2 world subject", description="Pictures of a new subject.")
+    add = parser.add_argument
+    add("folder", type=Path, help="where to write 00.png, 00.txt and so on; it must not exist")
+    add("--n", type=int, default=20, help="how many pictures")
+    add("--size", type=int, default=64, help="their side in px")
+    add("--seed", type=int, default=0, help="of the scenes")
+    given = parser.parse_args(arguments)
+    from og2.evals.subject import write_pictures
+
+    paths = write_pictures(given.folder, given.size, given.seed, given.n)
+    sys.stdout.write(f"{len(paths)} pictures with captions in {given.folder}\n")
+    return 0
 
 
 def _eval_parser() -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from og2.errors import RequestError
-from og2.model.rope import Rotary, image_ids, image_offsets, rotary_table, sequence_ids
+from og2.model.rope import PositionIds, Rotary, rotary_table, sequence_ids
 
 MAX_REFERENCES = 5
 Size = tuple[int, int]
@@ -66,12 +66,15 @@ class Segments:
 
 @dataclass(frozen=True)
 class RefinedPicture:
-    """One picture on its way through a refiner; `slot` is the reference's place, None for a target."""
+    """One picture on its way through a refiner; `slot` is the reference's place, None for a target.
+
+    ids: (tokens, 3) position ids.
+    """
 
     picture: int
     slot: int | None
     target: int
-    offset: int
+    ids: Tensor
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,9 @@ class Layout:
 
 @dataclass(frozen=True)
 class LayoutOptions:
-    """How to lay out: what is shared, whether all sequences run together, and the tables' precision."""
+    """How to lay out: what is shared, whether all sequences run together, the tables' precision, and which
+    position ids tokens have.
+    """
 
     patch_size: int
     axes_dim: tuple[int, int, int]
@@ -106,6 +111,7 @@ class LayoutOptions:
     together: bool = True
     rotary_dtype: torch.dtype = torch.float32
     device: torch.device | str = "cpu"
+    position_ids: PositionIds = sequence_ids
 
 
 def patchify(latents_Chw: Tensor, patch_size: int) -> Tensor:
@@ -162,6 +168,8 @@ class _LayoutBuilder:
         self.parts, self.sequences, self.chosen, self.options = parts, sequences, chosen, options
         self.references: dict[Hashable, RefinedPicture] = {}
         self.targets: dict[Hashable, RefinedPicture] = {}
+        self._known: dict[Hashable, list[Tensor]] = {}
+        self.ids = {index: self._ids(index) for index in chosen}
 
     def build(self) -> Layout:
         for index in self.chosen:
@@ -175,19 +183,19 @@ class _LayoutBuilder:
         packs = [self.chosen] if self.options.together else [(index,) for index in self.chosen]
         return Layout(
             references=references,
-            reference_segments=self._picture_segments(references, reference_grids) if references else None,
+            reference_segments=self._picture_segments(references) if references else None,
             targets=targets,
-            target_segments=self._picture_segments(targets, target_grids),
+            target_segments=self._picture_segments(targets),
             joints=tuple(self._joint(pack) for pack in packs),
         )
 
     def _collect(self, index: int) -> None:
         sequence = self.sequences[index]
-        offsets = image_offsets(self.parts.text_lengths[sequence.text], self._reference_grids(sequence))
+        _, *reference_ids, target_ids = self.ids[index]
         for slot, picture in enumerate(sequence.references):
-            refined = RefinedPicture(picture, slot, sequence.target, offsets[slot])
+            refined = RefinedPicture(picture, slot, sequence.target, reference_ids[slot])
             self.references.setdefault(self._reference_key(index, slot), refined)
-        refined = RefinedPicture(sequence.target, None, sequence.target, offsets[-1])
+        refined = RefinedPicture(sequence.target, None, sequence.target, target_ids)
         self.targets.setdefault(self._target_key(index), refined)
 
     def _reference_key(self, index: int, slot: int) -> Hashable:
@@ -202,8 +210,15 @@ class _LayoutBuilder:
     def _grid(self, size_hw: Size) -> Size:
         return size_hw[0] // self.options.patch_size, size_hw[1] // self.options.patch_size
 
-    def _reference_grids(self, sequence: Sequence) -> list[Size]:
-        return [self._grid(self.parts.reference_sizes[picture]) for picture in sequence.references]
+    def _ids(self, index: int) -> list[Tensor]:
+        """Those of sequences with equal sizes are made once."""
+        sequence, parts = self.sequences[index], self.parts
+        grids = [self._grid(parts.reference_sizes[picture]) for picture in sequence.references]
+        sizes = (parts.text_lengths[sequence.text], grids, self._grid(parts.target_sizes[sequence.target]))
+        key = (sizes[0], tuple(grids), sizes[2])
+        if key not in self._known:
+            self._known[key] = self.options.position_ids(*sizes)
+        return self._known[key]
 
     def _segments(self, ids: list[Tensor], lengths: list[int], targets: list[int]) -> Segments:
         device, options = self.options.device, self.options
@@ -212,8 +227,8 @@ class _LayoutBuilder:
         moved = Rotary(rotary.cos.to(device), rotary.sin.to(device))
         return Segments(tuple(lengths), moved, rows.to(device))
 
-    def _picture_segments(self, pictures: tuple[RefinedPicture, ...], grids: list[Size]) -> Segments:
-        ids = [image_ids(picture.offset, grid) for picture, grid in zip(pictures, grids, strict=True)]
+    def _picture_segments(self, pictures: tuple[RefinedPicture, ...]) -> Segments:
+        ids = [picture.ids for picture in pictures]
         return self._segments(ids, [len(part) for part in ids], [picture.target for picture in pictures])
 
     def _joint(self, pack: tuple[int, ...]) -> Joint:
@@ -223,11 +238,9 @@ class _LayoutBuilder:
         start = 0
         for index in pack:
             sequence = self.sequences[index]
-            grids = self._reference_grids(sequence)
-            target_grid = self._grid(self.parts.target_sizes[sequence.target])
-            parts = sequence_ids(self.parts.text_lengths[sequence.text], grids, target_grid)
+            parts = self.ids[index]
             starts = [self.text_starts[sequence.text]]
-            for slot in range(len(grids)):
+            for slot in range(len(sequence.references)):
                 starts.append(self.reference_starts[reference_places[self._reference_key(index, slot)]])
             starts.append(self.target_starts[target_places[self._target_key(index)]])
             sources += [torch.arange(s, s + len(part)) for s, part in zip(starts, parts, strict=True)]

@@ -12,12 +12,19 @@ Source: OmniGen2 (arXiv 2506.18871), Omni-RoPE; text ids as in the official impl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 THETA = 10000.0
+PositionIds: TypeAlias = "Callable[[int, list[tuple[int, int]], tuple[int, int]], list[Tensor]]"
+"""From a text's length and the grids of references and target to the ids of each part, as `sequence_ids`.
+
+Those of a text are `text_ids`; a picture's differ from place to place by a constant only (refiners share it).
+"""
 
 
 @dataclass(frozen=True)

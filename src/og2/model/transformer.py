@@ -59,7 +59,7 @@ from og2.model.packing import (
     patchify,
     unpatchify,
 )
-from og2.model.rope import rotary_table, text_ids
+from og2.model.rope import PositionIds, rotary_table, sequence_ids, text_ids
 
 __all__ = ["OmniGen2Transformer2DModel", "Prepared", "Sequence"]
 
@@ -197,7 +197,7 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
 
     @apply_forward_hook
-    def prepare(  # noqa: PLR0913  parts, how they combine, and three choices of how to compute
+    def prepare(  # noqa: PLR0913  parts, how they combine, and four choices of how to compute
         self,
         texts: list[Tensor],
         references: list[Tensor],
@@ -207,6 +207,7 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
         numerics: str = "native",
         together: bool = True,
         one_time: bool = False,
+        position_ids: PositionIds = sequence_ids,
     ) -> Prepared:
         """Everything about a request that depends on neither latents nor time.
 
@@ -214,6 +215,7 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
         `numerics="official"` computes every sequence by itself and rotates in float64, which in half
         precision gives the official implementation's roundings. `together=False` runs the joint layers
         sequence after sequence. `one_time` promises one time for all targets: they may share references.
+        `position_ids`: other than Omni-RoPE's, for comparisons.
         Raises: RequestError.
         """
         if numerics not in ("native", "official"):
@@ -234,6 +236,7 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
             together=together,
             rotary_dtype=torch.float64 if official or texts[0].dtype == torch.float64 else torch.float32,
             device=texts[0].device,
+            position_ids=position_ids,
         )
         return Prepared(
             parts=parts,

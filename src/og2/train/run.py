@@ -48,6 +48,7 @@ KINDS: Registry[Kind] = Registry(
         "ship": Kind("og2.train.ship", "ShipRecipe"),
         "flow": Kind("og2.train.flow", "FlowRecipe"),
         "transformer": Kind("og2.train.transformer", "TransformerRecipe"),
+        "encodings": Kind("og2.train.encoding_sweep", "EncodingsRecipe"),
     },
 )
 

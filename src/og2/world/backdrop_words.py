@@ -120,7 +120,9 @@ def _step_in_rows(values: FloatArray, known: BoolArray) -> float:
     ordered = np.sort(np.where(known, values, np.inf)[rows], axis=1)
     last = known[rows].sum(axis=1) - 1
     lines = np.arange(len(rows))
-    steps = ordered[lines, np.round(0.9 * last).astype(int)] - ordered[lines, np.round(0.1 * last).astype(int)]
+    steps = (
+        ordered[lines, np.round(0.9 * last).astype(int)] - ordered[lines, np.round(0.1 * last).astype(int)]
+    )
     return float(np.median(steps)) if len(rows) else 0.0
 
 
