@@ -17,16 +17,16 @@ from og2.evals.near_miss import (
     Picture,
     ghost,
     nothing_done,
-    side_damage,
     with_stranger,
 )
 from og2.evals.near_miss import half_done as half_of_object
+from og2.evals.near_miss import side_damage as damage_beside
 from og2.evals.near_miss import wrong_value as wrong_color
 from og2.world.backdrop_words import same_name
 from og2.world.creatures import with_pose
 from og2.world.glyphs import LETTERS
 from og2.world.palette import ARM_ANGLES_DEG, DIRECTIONS, MOUTHS, STYLES, TONES
-from og2.world.scenes import Scene, empty_scene, pick, world_named
+from og2.world.scenes import Scene, empty_scene, pick, place_object, world_named
 
 _POSES = {
     "left_arm": tuple(ARM_ANGLES_DEG),
@@ -60,6 +60,16 @@ def half_done(draft: EditDraft, rng: Generator) -> Picture | None:
     along = xs * np.cos(angle) + ys * np.sin(angle)
     cut = np.quantile(along[changed], float(rng.uniform(0.35, 0.65)))
     return np.where((along > cut)[..., None], before, after)
+
+
+def side_damage(draft: EditDraft, rng: Generator) -> Picture | None:
+    """The edit is right, but something else changed or is new; beside what was cut out nothing white."""
+    if draft.edit.kind != "extract":
+        return damage_beside(draft, rng)
+    while (more := place_object(rng, draft.edit.target, 3)) is not None:
+        if more.objects[-1].color != "white":
+            return draft.draw(more)
+    return None
 
 
 def another_subject(draft: EditDraft, rng: Generator) -> Picture | None:

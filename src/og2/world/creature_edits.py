@@ -26,8 +26,8 @@ from og2.world.subjects import Sight
 POSE_WORDS: tuple[str, ...] = ("left_arm", "right_arm", "mouth", "facing", "gaze")
 _STEPS = {"left": -1, "front": 0, "right": 1}
 _SAME_DE = 10.0
-_MIN_SAME = 0.97  # of the creature outside the place of the edit
-_MAX_DISTANCE = 4.0  # between the measures before and after
+_MIN_SAME = 0.98  # of the creature outside the place of the edit
+_MAX_DISTANCE = 1.7  # between the measures before and after: a moved creature has 0.5, another one 2.2
 _CHANGED_DE = 12.0
 _OWN_COLOR_DE = 9.0
 _MIN_OWN = 0.28  # of what changed; a faint change has next to nothing
@@ -77,7 +77,8 @@ def judge_motion(
     value = str(getattr(rule.creature, asked))
     if pair is None:
         return
-    for word in POSE_WORDS:
+    # What lies outside the zone is compared by pixels, which says more than words; not so what moves along.
+    for word in (asked, *(("left_arm", "right_arm", "gaze") if asked == "facing" else ())):
         _pose_word(found, word, value if word == asked else pair.before.words[word].value, pair.after)
     zone = _zone(pair, asked)
     _same_elsewhere(found, pair, zone, ())
@@ -95,9 +96,9 @@ def judge_retouch(
     assert rule.creature is not None
     if pair is None:
         return
-    for word in POSE_WORDS:
-        _pose_word(found, word, pair.before.words[word].value, pair.after)
     what = "spots" if rule.factor is None else "eyes"
+    if what == "eyes":
+        _pose_word(found, "gaze", pair.before.words["gaze"].value, pair.after)
     zone = _zone(pair, what)
     _same_elsewhere(
         found, pair, zone, ("spots", "spot size") if what == "spots" else ("eye size", "eye separation")
@@ -181,7 +182,7 @@ def _same_elsewhere(found: Found, pair: _Pair, zone: BoolArray, free: tuple[str,
     met = share >= _MIN_SAME and away <= _MAX_DISTANCE
     reason = "" if met else f"it is not the same creature ({share:.2f} of it kept, {away:.1f} apart)"
     score = min(
-        rate("preservation", share), float(np.interp(away, (2.0, _MAX_DISTANCE, 8.0), (10.0, 7.0, 0.0)))
+        rate("preservation", share), float(np.interp(away, (0.8, _MAX_DISTANCE, 4.0), (10.0, 7.0, 0.0)))
     )
     found.aspects.append(Aspect("same creature", score, met, reason))
 

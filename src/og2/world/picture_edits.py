@@ -35,7 +35,7 @@ _SLOPES = tuple(float(s) for s in np.arange(0.4, 2.01, 0.04))
 def judge_picture_edit(scenario: Scenario, rule: EditRequirements, before: Sight, after: Sight) -> Found:
     """Aspects and region of such an edit; before and after: everything seen in both pictures."""
     found = Found(region=np.zeros(scenario.old.shape[:2], dtype=bool))
-    found.everywhere = rule.kind in ("tone", "style", "extract")
+    found.everywhere = rule.kind in (*WHOLE_PICTURE_KINDS, "extract")
     _JUDGES[rule.kind](scenario, rule, (before, after), found)
     return found
 
@@ -209,6 +209,7 @@ _JUDGES: dict[str, Callable[[Scenario, EditRequirements, tuple[Sight, Sight], Fo
     "style": judge_style,
 }
 PICTURE_KINDS: tuple[str, ...] = tuple(_JUDGES)
+WHOLE_PICTURE_KINDS: tuple[str, ...] = ("tone", "style")
 
 
 def quality_of(kind: str, found: Found, after: Sight) -> float:
@@ -216,7 +217,7 @@ def quality_of(kind: str, found: Found, after: Sight) -> float:
 
     After a change of tone or manner no colour is legal; there it is what was left the same picture.
     """
-    if kind in ("tone", "style"):
+    if kind in WHOLE_PICTURE_KINDS:
         return min((aspect.score for aspect in found.aspects if aspect.name == "same picture"), default=0.0)
     if after.view is None or after.reason:
         return 0.0

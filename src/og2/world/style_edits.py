@@ -34,9 +34,7 @@ def judge_style(
 ) -> None:
     """Whether the picture is the source in that manner."""
     before, _ = sights
-    if before.view is None:
-        found.unclear_source = f"the source cannot be judged: {before.reason}"
-        return
+    assert before.view is not None
     amount, same = _STYLES[str(rule.style)](scenario, before.view)
     met = amount >= 1.0
     reason = "" if met else f"the picture did not become {rule.style} ({amount:.2f} of what is needed)"
@@ -93,7 +91,7 @@ def _sepia(scenario: Scenario, _: View) -> tuple[float, float]:
 
 def _outline(scenario: Scenario, view: View) -> tuple[float, float]:
     """Things are hollow, nearly of the paper's colour inside their outlines; the backdrop stays."""
-    old, new, behind = view.lab, _like(scenario.new, view), view.background
+    old, new, behind = scenario.old, scenario.new, view.background
     toward = old - behind
     left = ((new - behind) * toward).sum(axis=-1) / np.maximum((toward**2).sum(axis=-1), 60.0)
     inside = erode(view.mask, 3.0)
@@ -110,7 +108,7 @@ def _outline(scenario: Scenario, view: View) -> tuple[float, float]:
 
 def _halftone(scenario: Scenario, view: View) -> tuple[float, float]:
     """Dots on pale paper in rows at equal distances, everywhere; on the whole the picture of the source."""
-    old, new = view.lab, _like(scenario.new, view)
+    old, new = scenario.old, scenario.new
     free = ~dilate(view.mask, 2.0)
     if free.sum() < 200:
         free = np.ones_like(free)
@@ -154,15 +152,6 @@ def _same_on_the_whole(old: FloatArray, new: FloatArray) -> float:
         if kept.mean() < 0.5:
             break
     return float((distance(design @ weights, wanted) <= _SAME_DE).mean())
-
-
-def _like(lab: FloatArray, view: View) -> FloatArray:
-    """Pixels of the working resolution at that of a view."""
-    height, width = view.mask.shape
-    if lab.shape[:2] == (height, width):
-        return lab
-    rows, columns = (np.arange(n) * m // n for n, m in ((height, lab.shape[0]), (width, lab.shape[1])))
-    return lab[rows][:, columns]
 
 
 _STYLES: dict[str, Callable[[Scenario, View], tuple[float, float]]] = {
