@@ -103,7 +103,9 @@ def test_exchanged_subjects_are_an_attribution_error_and_a_mixture_is_a_blend_er
 
 def test_a_gizmo_whose_body_and_emblem_look_like_a_ring_is_a_gizmo():
     rng = np.random.default_rng(9)
-    gizmo = replace(sample_gizmo(rng, 0.5, 0.5, 0.1), body="circle", emblem="circle", fill=None, cap_size=0.38)
+    gizmo = replace(
+        sample_gizmo(rng, 0.5, 0.5, 0.1), body="circle", emblem="circle", fill=None, cap_size=0.38
+    )
     gizmo = replace(gizmo, cap="triangle", emblem_lab=(12.0, 0.0, 0.0), body_lab=(47.0, 65.0, 44.0))
     sight = look(render(gizmo_alone(rng, gizmo, 0.17), 256))
     assert (len(sight.gizmos), len(sight.objects)) == (1, 0)

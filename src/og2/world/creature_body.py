@@ -263,9 +263,7 @@ def _fitted(cover: FloatArray, rough: Body) -> Body:
     return body
 
 
-def _outline(
-    cover: FloatArray, body: Body, cos: FloatArray, sin: FloatArray
-) -> tuple[FloatArray, BoolArray]:
+def _outline(cover: FloatArray, body: Body, cos: FloatArray, sin: FloatArray) -> tuple[FloatArray, BoolArray]:
     """Where each ray leaves the silhouette, in units of the ellipse, and whether it does in the range."""
     along = np.arange(*_OUTLINE)
     values = _sampled(cover, body.y + body.b * sin[:, None] * along, body.x + body.a * cos[:, None] * along)
@@ -326,6 +324,8 @@ def _skin(
         return near, np.broadcast_to(near, lab.shape)
     place = toward_light[own]
     middle, values = place.mean(), lab[own]
-    slope = (place - middle) @ (values - values.mean(axis=0)) / max(float(((place - middle) ** 2).sum()), 1e-6)
+    slope = (
+        (place - middle) @ (values - values.mean(axis=0)) / max(float(((place - middle) ** 2).sum()), 1e-6)
+    )
     color = values.mean(axis=0) - middle * slope
     return color, color + np.clip(toward_light, -2.0, 2.0)[..., None] * slope
