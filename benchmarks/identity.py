@@ -1,6 +1,6 @@
 """How well the scorer tells a subject from another that differs in one part only: AUC for each part.
 
-    python benchmarks/identity.py [--subjects 200] [--seed 1] [--kind creature|gizmo] [--condition "blur 1.0"] [--json]
+    python benchmarks/identity.py [--subjects 200] [--seed 1] [--kind creature] [--condition "jpeg 75"] [--json]
 
 Of every subject there is a reference and an answer in another pose, at another place, in another size (one in
 three as large as where three share a picture) and in front of another backdrop; and for each part an impostor
@@ -93,9 +93,7 @@ def measure(kind: str, subjects: int, seed: int, condition: str) -> Tally:
         tally.same.append(apart(reference, seen_in(staged(rng, who, 1 + i % 3), condition, rng, tally)))
         parts = visible_parts(who) if isinstance(who, Anatomy) else GIZMO_PARTS
         for part in parts:
-            other = (
-                near_miss(rng, who, part) if isinstance(who, Anatomy) else near_miss_gizmo(rng, who, part)
-            )
+            other = near_miss(rng, who, part) if isinstance(who, Anatomy) else near_miss_gizmo(rng, who, part)
             seen = seen_in(staged(rng, other, 1 + i % 3), condition, rng, tally)
             tally.impostors.setdefault(part, []).append(apart(reference, seen))
     return tally

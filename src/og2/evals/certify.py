@@ -32,7 +32,9 @@ from og2.evals.near_miss import (
     Draft,
     EditDraft,
     Picture,
+    with_blend,
     with_stranger,
+    with_swapped,
 )
 from og2.world.incontext import INCONTEXT_TASKS, sample_incontext
 from og2.world.known import Known
@@ -42,6 +44,7 @@ from og2.world.scenes import Scene, sample_scene, world_named
 from og2.world.score import score_edit, score_t2i
 from og2.world.score_context import score_context
 from og2.world.spec import Edit, requirements, sample_edit
+from og2.world.subjects import look
 
 DEFAULT_N, DEFAULT_KINDS = 1500, 2
 SIZES = "64 for the plain world, 128 for the full one, 256 in context"
@@ -277,10 +280,12 @@ def _edit_cases(kind: str, world: str) -> Maker:
 
 
 def _context_cases(task: str) -> Maker:
-    """Right answers in context, copies of the first reference, and answers with another creature or gizmo."""
+    """Right answers in context, copies of the first reference, and answers with another subject, with two
+    subjects in each other's roles, or with a mixture of two."""
 
     def make(rng: Generator, manner: Manner) -> list[Case]:
         asked = sample_incontext(rng, task)
+<<<<<<< HEAD
         edit = Edit(task, asked.target, asked.target, "", EditRequirements(task))
         draw = EditDraft(edit, manner.size, manner.hand).draw
         references = [Known(draw(manner.shift(scene))) for scene in asked.references]
@@ -292,6 +297,24 @@ def _context_cases(task: str) -> Maker:
         wrong = [
             Case("copy reference", references[0].image, accepts),
             Case("another subject", stranger, accepts),
+=======
+        draw = EditDraft(Edit(task, asked.target, asked.target, "", EditRequirements(task)), size, hand).draw
+        references = [draw(shift(scene)) for scene in asked.references]
+        seen = [look(reference) for reference in references]
+
+        def accepts(picture: Picture) -> bool:
+            return score_context(seen, picture, asked.requirements).passed
+
+        wrong = {
+            "another subject": with_stranger(asked.target, rng),
+            "swapped subjects": with_swapped(asked.target),
+            "blend": with_blend(asked.target),
+        }
+        return [
+            Case(RIGHT, draw(shift(asked.target)), accepts),
+            Case("copy reference", references[0], accepts),
+            *(Case(kind, draw(shift(scene)), accepts) for kind, scene in wrong.items() if scene is not None),
+>>>>>>> context
         ]
         return [Case(RIGHT, draw(manner.shift(asked.target)), accepts), *wrong]
 

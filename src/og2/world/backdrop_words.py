@@ -18,11 +18,12 @@ _MAX_NAME_DISTANCE = 8.0
 _MIN_NAME_MARGIN = 2.0
 _MIN_SLOPE = 5.5  # dE from one end of the picture to the other
 _FLAT = 1.3  # median dE from the plane
-_MIN_STEP = 5.0  # dE between what is above a horizon and what is below
+_MIN_STEP = 3.3  # dE between what is above a horizon and what is below, a plane through all taken off
 _GRAIN = 3.0  # how much more coarse variation a rough paper has than independent noise
 _MIN_GRAIN = 0.25  # dE, standard deviation of the coarse variation
 _WIDE_PX = 192  # from this width on every second column is enough
-_MIN_TILE_STEP = 4.0  # dE between the two halves of the floor's pixels; hills, shade and waves stay below 2.5
+_MIN_TILE_STEP = 3.0  # CIELAB L between the darker and the lighter pixels of a row of the floor
+_MIN_ROW_PX = 12
 Lab = tuple[float, float, float]
 
 
@@ -51,11 +52,11 @@ def _family(view: View, known: BoolArray) -> Word:
     plane, slope = _plane(view.lab, known)
     residual = view.lab - plane
     off = float(np.median(np.sqrt((residual[known] ** 2).sum(axis=-1))))
-    row, step = _horizon(view.lab, known)
+    row, step = _horizon(residual, known)
     if step >= _MIN_STEP and row is not None:
         floor = known.copy()
         floor[: row + 2] = False
-        split = _two_halves(box_mean(view.lab[..., 0], max(1, known.shape[0] // 64))[floor])
+        split = _step_in_rows(box_mean(view.lab[..., 0], max(1, known.shape[0] // 64)), floor)
         if split >= _MIN_TILE_STEP:
             return Word("tiles", min(1.0, split / (2 * _MIN_TILE_STEP)))
         return Word("landscape", min(1.0, step / (2 * _MIN_STEP)))
@@ -113,15 +114,14 @@ def _row_medians(lab: FloatArray, known: BoolArray) -> FloatArray:
     return np.where(enough, (middle[0] + np.where(enough, middle[1], 0.0)) / 2, np.nan)
 
 
-def _two_halves(values: FloatArray) -> float:
-    """How far the means of the darker and the lighter part of the values are apart, if there are two
-    parts."""
-    if values.size < 40:
-        return 0.0
-    low, high = np.quantile(values, [0.1, 0.9])
-    near_low, near_high = values < (2 * low + high) / 3, values > (low + 2 * high) / 3
-    between = 1.0 - near_low.mean() - near_high.mean()
-    return float(high - low) if between < 0.26 else 0.0
+def _step_in_rows(values: FloatArray, known: BoolArray) -> float:
+    """How far the darker and the lighter tenth of a row's known values lie apart: the median over the rows."""
+    rows = np.nonzero(known.sum(axis=1) >= _MIN_ROW_PX)[0]
+    ordered = np.sort(np.where(known, values, np.inf)[rows], axis=1)
+    last = known[rows].sum(axis=1) - 1
+    lines = np.arange(len(rows))
+    steps = ordered[lines, np.round(0.9 * last).astype(int)] - ordered[lines, np.round(0.1 * last).astype(int)]
+    return float(np.median(steps)) if len(rows) else 0.0
 
 
 def _nearest(options: dict[str, float]) -> Word:
@@ -162,7 +162,7 @@ def _gradient(view: View, known: BoolArray) -> Word:
 
 
 def _landscape(view: View, known: BoolArray) -> Word:
-    row, _ = _horizon(view.lab, known)
+    row, _ = _horizon(view.lab - _plane(view.lab, known)[0], known)
     height = known.shape[0]
     row = height // 2 if row is None else row
     sky, ground = known.copy(), known.copy()

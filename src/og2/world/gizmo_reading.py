@@ -15,7 +15,7 @@ from og2.world.background import View, window
 from og2.world.detect import box_of
 from og2.world.pixels import BoolArray, FloatArray, distance, erode, fill_holes, local_maximum, smooth
 
-STEPS = 22  # of the small picture per half width of the body
+STEPS = 32  # of the small picture per half width of the body
 _SIDEWARD, _UPWARD = 1.1, 3.1  # what it shows: half widths to either side of the middle, and above the bottom
 _ASPECT = (1.02, 1.75)  # height over width
 _MIN_AREA_PX = 160
