@@ -303,15 +303,6 @@ def side_damage(draft: EditDraft, rng: Generator) -> Picture | None:
     return draft.draw(more) if more is not None else None
 
 
-EDIT_NEAR_MISSES: dict[str, Callable[[EditDraft, Generator], Picture | None]] = {
-    "nothing done": nothing_done,
-    "wrong value": wrong_value,
-    "half done": half_done,
-    "ghost": ghost,
-    "side damage": side_damage,
-}
-
-
 def with_stranger(scene: Scene, rng: Generator) -> Scene:
     """The scene with one creature, or else one gizmo, exchanged for another that differs in a single part."""
     if scene.creatures:
