@@ -141,8 +141,13 @@ def _pair_of(scenario: Scenario, sights: tuple[Sight, Sight], found: Found) -> _
     found.region = found.region | at_size(other.mask, scenario.old.shape[:2])
     (old, where), (new, _) = (window(view, one.mask | other.mask) for view in views)
     frames = [find_frame(v, fill_holes(c.mask[where])) for v, c in ((old, one), (new, other))]
-    assert frames[0] is not None
-    assert frames[1] is not None
+    if frames[0] is None:
+        found.unclear_source = "the creature of the source cannot be measured"
+        return None
+    if frames[1] is None:
+        reason = "unknown: the creature cannot be measured"
+        found.aspects.append(Aspect("there", 0.0, met=False, reason=reason))
+        return None
     return _Pair(one, other, frames[0], frames[1], old.background)
 
 
