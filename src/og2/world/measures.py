@@ -1,4 +1,4 @@
-"""How measured errors become scores from 0 to 10: piecewise-linear tables, and the numbers they take.
+"""What is measured of an edit, and how the numbers become scores from 0 to 10: piecewise-linear tables.
 
 Every table lists (measure, score) points; between them the score runs straight, beyond them it stays. They
 are part of what the benchmark publishes, so a score can be read back into what was measured. Part of the
@@ -7,12 +7,18 @@ scorer.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from og2.world.pixels import BoolArray, FloatArray, distance
+from og2.world.background import View
+from og2.world.pixels import BoolArray, FloatArray, distance, smooth
 
+MAX_TRACE = 5.5  # dE from the background where a removed thing was
+_GUESS = 3.0  # dE that a filled-in backdrop may be off
+_MAX_PRESENT = 0.25  # of a thing that had to go
 Table = tuple[tuple[float, float], ...]
 
 TABLES: dict[str, Table] = {
@@ -27,7 +33,7 @@ TABLES: dict[str, Table] = {
     # Distance of the middle from where it was, in radii of the thing.
     "moved": ((0.15, 10.0), (0.50, 7.0), (1.0, 3.0), (1.6, 0.0)),
     # |ln(measured / wanted)| of the radius.
-    "scale": ((0.06, 10.0), (0.13, 7.0), (0.30, 3.0), (0.60, 0.0)),
+    "scale": ((0.05, 10.0), (0.09, 7.0), (0.20, 3.0), (0.33, 0.0)),
     # GenEval's component of the offset along the wanted direction.
     "relation": ((0.0, 0.0), (0.5, 7.0), (0.8, 10.0)),
 }
@@ -54,6 +60,77 @@ class Aspect:
 def overlap(a: BoolArray, b: BoolArray) -> float:
     """Intersection over union of two masks; 0 when both are empty."""
     return float((a & b).sum() / max(1, (a | b).sum()))
+
+
+def at_size(mask: BoolArray, shape: tuple[int, ...]) -> BoolArray:
+    """The mask at another resolution, nearest pixels."""
+    rows = (np.arange(shape[0]) * mask.shape[0]) // shape[0]
+    columns = (np.arange(shape[1]) * mask.shape[1]) // shape[1]
+    return mask[rows][:, columns]
+
+
+def outer_sides(mask: BoolArray, share: float = 0.35, directions: int = 16) -> Iterator[BoolArray]:
+    """For every direction the part of a mask that lies farthest that way: that share of its pixels."""
+    ys, xs = np.nonzero(mask)
+    for i in range(directions if len(ys) else 0):
+        angle = 2.0 * math.pi * i / directions
+        along = xs * math.cos(angle) + ys * math.sin(angle)
+        far = along >= np.quantile(along, 1.0 - share)
+        side = np.zeros_like(mask)
+        side[ys[far], xs[far]] = True
+        yield side
+
+
+def evenness(changed: BoolArray, mask: BoolArray) -> float:
+    """The least share of changed pixels on any side of a mask, over their share in all of it; 0 if none."""
+    whole = float(changed[mask].mean()) if mask.any() else 0.0
+    return min(float(changed[side].mean()) for side in outer_sides(mask)) / whole if whole > 0.0 else 0.0
+
+
+def two_levels(values: FloatArray) -> tuple[BoolArray, float]:
+    """Which values belong to the higher of two levels, and how far the levels' medians are apart."""
+    is_high = values > (np.quantile(values, 0.05) + np.quantile(values, 0.95)) / 2
+    if is_high.all() or not is_high.any():
+        return is_high, 0.0
+    return is_high, float(np.median(values[is_high]) - np.median(values[~is_high]))
+
+
+def shows_through(old: FloatArray, new: FloatArray, has_levels: bool) -> float:
+    """How much of an old pattern is left in what replaced it: 0 = nothing, 1 = all of it.
+
+    Shapes: (N,) each, the same pixels. has_levels: the new one is itself a pattern of two levels; what the
+    old one explains is then looked for within each of them.
+    """
+    groups = [np.ones(len(new), dtype=bool)]
+    if has_levels:
+        is_high, _ = two_levels(new)
+        groups = [is_high, ~is_high]
+    shared = spread = 0.0
+    for group in groups:
+        if group.sum() >= 4:
+            was = old[group] - old[group].mean()
+            shared += float(was @ (new[group] - new[group].mean()))
+            spread += float(was @ was)
+    return shared / spread if spread > 0.0 else 0.0
+
+
+def trace(views: tuple[View, View], place: BoolArray, lab: FloatArray | None = None) -> float:
+    """How far a place is from the background it should show now (dE, its 90th percentile).
+
+    views: of source and result. What lay behind a thing is a guess where the backdrop has structure: there it
+    is enough that on every side less than a quarter of the way to the thing's colour (lab) is left.
+    """
+    before, after = views
+    if after.is_plain:
+        return float(np.quantile(smooth(after.delta)[place], 0.9))
+    away = smooth(after.lab) - before.background
+    rest = float(np.quantile(distance(away, np.zeros(3))[place], 0.9)) - _GUESS
+    if lab is None or rest <= MAX_TRACE:
+        return rest
+    toward = lab - before.background
+    left = (away * toward).sum(axis=-1) / np.maximum((toward**2).sum(axis=-1), 1.0)
+    most = max(float(left[side].mean()) for side in outer_sides(place))
+    return rest if most > _MAX_PRESENT else MAX_TRACE
 
 
 def relation_amount(

@@ -13,16 +13,35 @@ import numpy as np
 
 from og2.world import palette
 from og2.world.backdrop_words import name_backdrop, same_name
+from og2.world.background import View
 from og2.world.detect import Detected, Reading
-from og2.world.measures import Aspect, overlap, rate, relation_amount
-from og2.world.pixels import BoolArray, FloatArray, smooth
+from og2.world.measures import (
+    MAX_TRACE,
+    Aspect,
+    evenness,
+    overlap,
+    rate,
+    relation_amount,
+    shows_through,
+    trace,
+    two_levels,
+)
+from og2.world.pixels import BoolArray, FloatArray, dilate, distance, erode
 from og2.world.requirements import EditRequirements, ObjectRequirement
 
 _SAME_PLACE = 0.60
-_LEFTOVER = 5.5  # dE from the background where a removed object was
 _COLOR_PROGRESS = 0.74
 _MAX_MOVED = 0.5  # radii
-_MAX_SCALE_ERROR = 0.13  # of ln radius
+_MAX_MOVED_RESIZED = 0.17
+_MAX_SCALE_ERROR = 0.09  # of ln radius
+_UNCHANGED_DE, _UNCHANGED_SHARE = 10.0, 0.85  # of an object whose words cannot be read any more
+_PATTERN_STEP = 6.0  # dE that a new fill changes a pixel by
+_MIN_EVEN = 0.30
+_MAX_SHOWN_THROUGH = 0.25
+_TONES_APART = {"white": 38.0, "black": 21.5}  # L between a pattern's tones; less is a faint pattern
+_MIN_TONES_APART = 18.5
+_MIN_PLACE_PX = 8
+_MIN_GROWN = 0.78  # of the object's own colour, where it has grown
 _NEARLY = 5.0  # the score of something that is there but not decided
 _MET = 7.0
 
@@ -73,7 +92,9 @@ def judge_object_edit(scenario: Scenario, rule: EditRequirements) -> Found:
         found.aspects.append(Aspect("readable", 0.0, met=False, reason=reason))
         return found
     others = [o for o in scenario.before.objects if all(o is not s for s in subjects)]
-    found.left, lost = _match_others(others, scenario.after)
+    assert scenario.before.view is not None
+    views = (scenario.before.view, scenario.after.view)
+    found.left, lost = match_others(others, list(scenario.after.objects), views)
     for part, subject in zip(parts, subjects, strict=True):
         _JUDGES[part.kind](scenario, part, subject, found)
     if lost:
@@ -104,22 +125,32 @@ def _is_named(seen: Detected, wanted: ObjectRequirement) -> bool:
     return all(getattr(wanted, word) in (None, getattr(seen, word)) for word in ("shape", "color", "fill"))
 
 
-def _match_others(others: list[Detected], after: Reading) -> tuple[list[Detected], list[str]]:
-    """What the result shows beyond the objects that had to stay, and the names of those that are gone."""
-    left, lost = list(after.objects), []
+def match_others(
+    others: list[Detected], seen: list[Detected], views: tuple[View, View]
+) -> tuple[list[Detected], list[str]]:
+    """What the result shows beyond the objects that had to stay, and the names of those that are gone.
+
+    views: of source and result. An object that reads otherwise is another one; where a word cannot be read
+    any more it is the same if its pixels are.
+    """
+    left, lost = list(seen), []
     for other in others:
-        same = [
-            o
-            for o in left
-            if (o.shape, o.color) == (other.shape, other.color)
-            and o.fill in (other.fill, None)
-            and overlap(o.mask, other.mask) >= _SAME_PLACE
-        ]
+        same = [o for o in left if _is_same(other, o, views)]
         if same:
             left = [o for o in left if o is not same[0]]
         else:
             lost.append(f"{other.color} {other.shape}")
     return left, lost
+
+
+def _is_same(other: Detected, seen: Detected, views: tuple[View, View]) -> bool:
+    words = [(getattr(other, word), getattr(seen, word)) for word in ("shape", "color", "fill")]
+    if any(new not in (old, None) for old, new in words) or overlap(seen.mask, other.mask) < _SAME_PLACE:
+        return False
+    if all(new == old for old, new in words[:2]):
+        return True
+    kept = distance(views[0].lab, views[1].lab)[other.mask] <= _UNCHANGED_DE
+    return float(kept.mean()) >= _UNCHANGED_SHARE
 
 
 def _take(found: Found, subject: Detected) -> Detected | None:
@@ -186,17 +217,24 @@ def _worded(found: Found, word: str, wanted: str | None, seen: str | None, why: 
 def _remove(scenario: Scenario, _: EditRequirements, subject: Detected | None, found: Found) -> None:
     assert subject is not None
     assert scenario.after.view is not None
-    view = scenario.after.view
-    if view.is_plain:
-        delta = smooth(view.delta)
-    else:
-        assert scenario.before.view is not None
-        behind = scenario.before.view.background
-        delta = np.sqrt(((smooth(view.lab) - behind) ** 2).sum(axis=-1)) - 3.0
-    rest = float(np.quantile(delta[subject.mask], 0.9))
-    met = rest <= _LEFTOVER
+    assert scenario.before.view is not None
+    rest = trace((scenario.before.view, scenario.after.view), subject.mask, np.asarray(subject.lab))
+    met = rest <= MAX_TRACE
     reason = "" if met else f"a trace of the object is left ({rest:.1f} dE)"
     found.aspects.append(Aspect("gone", rate("trace", rest), met, reason))
+
+
+def _nothing_left(scenario: Scenario, subject: Detected, new: Detected, found: Found) -> None:
+    """Where the object was and no longer is there must be background."""
+    assert scenario.after.view is not None
+    assert scenario.before.view is not None
+    place = subject.mask & ~dilate(new.mask, 2.5)
+    if place.sum() < _MIN_PLACE_PX:
+        return
+    rest = trace((scenario.before.view, scenario.after.view), place, np.asarray(subject.lab))
+    met = rest <= MAX_TRACE
+    reason = "" if met else f"a trace of the old object is left ({rest:.1f} dE)"
+    found.aspects.append(Aspect("old one gone", rate("trace", rest), met, reason))
 
 
 def _add(scenario: Scenario, rule: EditRequirements, _: Detected | None, found: Found) -> None:
@@ -238,22 +276,23 @@ def _replace(scenario: Scenario, rule: EditRequirements, subject: Detected | Non
     _worded(found, "shape", rule.shape, new.shape, new.words["shape"].reason)
     color = rule.color or subject.color
     _worded(found, "color", color, new.color, new.words["color"].reason)
-    _stayed(scenario, found, subject, new)
+    _stayed(scenario, found, subject, new, _MAX_MOVED)
+    _nothing_left(scenario, subject, new, found)
 
 
-def _stayed(scenario: Scenario, found: Found, subject: Detected, new: Detected) -> None:
-    """Whether the middle stayed where it was."""
+def _stayed(scenario: Scenario, found: Found, subject: Detected, new: Detected, most: float) -> None:
+    """Whether the middle stayed where it was, within so many radii."""
     height, width = scenario.old.shape[:2]
     away = math.hypot(
         (new.center[0] - subject.center[0]) * width, (new.center[1] - subject.center[1]) * height
     )
     moved = away / math.sqrt(max(float(subject.mask.sum()), 1.0) / math.pi)
-    met = moved <= _MAX_MOVED
+    met = moved <= most
     reason = "" if met else f"it moved by {moved:.1f} of its radius"
     found.aspects.append(Aspect("place", rate("moved", moved), met, reason))
 
 
-def _material(_: Scenario, rule: EditRequirements, subject: Detected | None, found: Found) -> None:
+def _material(scenario: Scenario, rule: EditRequirements, subject: Detected | None, found: Found) -> None:
     assert subject is not None
     new = _take(found, subject)
     if new is None:
@@ -262,6 +301,30 @@ def _material(_: Scenario, rule: EditRequirements, subject: Detected | None, fou
     _same_outline(found, subject, new)
     _worded(found, "fill", rule.fill, new.fill, new.words["fill"].reason)
     _same_word(found, "color", subject, new)
+    if new.fill == rule.fill:
+        _whole_pattern(scenario, found, subject, new)
+
+
+def _whole_pattern(scenario: Scenario, found: Found, subject: Detected, new: Detected) -> None:
+    """Whether the new fill is everywhere, at its full contrast, with nothing of the old one under it."""
+    assert scenario.before.view is not None
+    assert scenario.after.view is not None
+    both = subject.mask & new.mask
+    inside = erode(both, 1.5)
+    inside = inside if inside.sum() >= 0.3 * both.sum() else both
+    old, seen = scenario.before.view.lab, scenario.after.view.lab
+    even = evenness(distance(old, seen) > _PATTERN_STEP, inside)
+    has_levels, reason = new.fill != "flat", ""
+    if even < _MIN_EVEN:
+        reason = f"the new fill is not everywhere ({even:.2f} of its share on one side)"
+    elif has_levels and two_levels(seen[..., 0][inside])[1] < _TONES_APART.get(
+        str(new.color), _MIN_TONES_APART
+    ):
+        reason = "the new pattern is faint"
+    elif subject.fill != "flat":
+        left = shows_through(old[..., 0][inside], seen[..., 0][inside], has_levels)
+        reason = f"{left:.2f} of the old pattern is left" if left > _MAX_SHOWN_THROUGH else ""
+    found.aspects.append(Aspect("whole", _NEARLY if reason else 10.0, not reason, reason))
 
 
 def _resize(scenario: Scenario, rule: EditRequirements, subject: Detected | None, found: Found) -> None:
@@ -272,7 +335,9 @@ def _resize(scenario: Scenario, rule: EditRequirements, subject: Detected | None
         return
     _same_word(found, "shape", subject, new)
     _same_word(found, "color", subject, new)
-    _stayed(scenario, found, subject, new)
+    _stayed(scenario, found, subject, new, _MAX_MOVED_RESIZED)
+    _nothing_left(scenario, subject, new, found)
+    _grown_wholly(scenario, found, subject, new)
     if new.radius is None or subject.radius is None:
         found.aspects.append(Aspect("size", _NEARLY, met=False, reason="its size cannot be measured"))
         return
@@ -280,6 +345,22 @@ def _resize(scenario: Scenario, rule: EditRequirements, subject: Detected | None
     met = error <= _MAX_SCALE_ERROR
     reason = "" if met else f"it is {new.radius / subject.radius:.2f} times as large, not {rule.factor:.2f}"
     found.aspects.append(Aspect("size", rate("scale", error), met, reason))
+
+
+def _grown_wholly(scenario: Scenario, found: Found, subject: Detected, new: Detected) -> None:
+    """Whether the object has its own colour also where it was not before."""
+    assert scenario.after.view is not None
+    view, inside = scenario.after.view, erode(new.mask, 1.0)
+    fresh, core = inside & ~dilate(subject.mask, 1.0), inside & erode(subject.mask, 1.0)
+    if fresh.sum() < _MIN_PLACE_PX:
+        return
+    toward = np.asarray(new.lab) - view.background
+    amount = ((view.lab - view.background) * toward).sum(axis=-1) / np.maximum((toward**2).sum(axis=-1), 1.0)
+    usual = float(amount[core].mean()) if core.sum() >= _MIN_PLACE_PX else 1.0
+    share = float(amount[fresh].mean()) / max(usual, 0.1)
+    met = share >= _MIN_GROWN
+    reason = "" if met else f"where it has grown it is faint ({share:.2f} of its colour)"
+    found.aspects.append(Aspect("grown", rate("color", share), met, reason))
 
 
 def _background(scenario: Scenario, rule: EditRequirements, _: Detected | None, found: Found) -> None:

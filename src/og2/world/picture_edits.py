@@ -1,7 +1,9 @@
 """Edits of plates and of whole pictures, judged from what is seen before and after: text, tone, extract.
 
-Part of the scorer. A tone is an affine change of all colours in a direction that its name says; what is left
-after that change is undone must be the source.
+Part of the scorer; it also names the judges of creatures and styles. A tone is an affine change of all
+colours in a direction and by an amount that its name says; what is left after that change is undone must be
+the source. The source is the benchmark's own picture: where a thing in it cannot be read, its place is
+enough.
 """
 
 from __future__ import annotations
@@ -10,10 +12,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from og2.world.measures import Aspect, affine_between, overlap, rate
-from og2.world.object_edits import Found, Scenario
-from og2.world.pixels import BoolArray, FloatArray, dilate, distance
+from og2.world.creature_edits import judge_motion, judge_retouch
+from og2.world.detect import Detected
+from og2.world.measures import MAX_TRACE, Aspect, affine_between, at_size, overlap, rate, shows_through, trace
+from og2.world.object_edits import Found, Scenario, match_others
+from og2.world.palette import lab_to_srgb, srgb_to_lab
+from og2.world.pixels import BoolArray, FloatArray, dilate, distance, erode
 from og2.world.requirements import EditRequirements
+from og2.world.style_edits import judge_style
 from og2.world.subjects import Sight
 
 _WHITE_L, _WHITE_CHROMA = 94.0, 7.0
@@ -22,69 +28,138 @@ _MIN_SAME = 0.90
 _MIN_SAME_PICTURE = 0.98  # after a change of tone: the smallest object covers 3 % of a picture
 _SAME_DE = 10.0
 _MIN_OVERLAP = 0.85
+_MAX_SHOWN_THROUGH = 0.22  # of the old letters
+_SLOPES = tuple(float(s) for s in np.arange(0.4, 2.01, 0.04))
 
 
 def judge_picture_edit(scenario: Scenario, rule: EditRequirements, before: Sight, after: Sight) -> Found:
     """Aspects and region of such an edit; before and after: everything seen in both pictures."""
     found = Found(region=np.zeros(scenario.old.shape[:2], dtype=bool))
-    if rule.kind != "text":
-        found.everywhere = True
+    found.everywhere = rule.kind in (*WHOLE_PICTURE_KINDS, "extract")
     _JUDGES[rule.kind](scenario, rule, (before, after), found)
     return found
 
 
 def _text(_: Scenario, rule: EditRequirements, sights: tuple[Sight, Sight], found: Found) -> None:
     before, after = sights
-    old = [plate for plate in before.plates if plate.text.value == rule.old_text]
-    if len(old) != 1:
-        found.unclear_source = f"the source shows {len(old)} plates with {rule.old_text}, not one"
+    mask = _old_plate(before, str(rule.old_text))
+    if mask is None or before.view is None:
+        found.unclear_source = f"the source shows {len(before.plates)} plates, none that says {rule.old_text}"
         return
-    near = min(
-        after.plates,
-        key=lambda p: abs(p.center[0] - old[0].center[0]) + abs(p.center[1] - old[0].center[1]),
-        default=None,
-    )
     shape = found.region.shape
-    found.region = _at_size(old[0].mask, shape) | (_at_size(near.mask, shape) if near else found.region)
+    found.region = at_size(mask, shape)
+    near = max(after.plates, key=lambda p: overlap(p.mask, mask), default=None) if after.view else None
     said = None if near is None else near.text.value
     why = "there is no plate" if near is None else near.text.reason
     met = said == rule.text
     reason = "" if met else f"the plate says {said}, not {rule.text} {why}".rstrip()
     found.aspects.append(Aspect("text", 10.0 if met else 5.0 if near and said is None else 0.0, met, reason))
-    counts = [(len(s.objects), len(s.creatures), len(s.gizmos), len(s.plates)) for s in sights]
-    same = counts[0] == counts[1]
-    reason = "" if same else f"there were {sum(counts[0])} things and are {sum(counts[1])}"
+    if near is None or after.view is None:
+        return
+    found.region = found.region | at_size(near.mask, shape)
+    views = (before.view, after.view)
+    left, lost = match_others(_but(before, mask), list(after.objects), views)
+    same = not left and not lost and len(after.plates) == 1 and not (after.creatures or after.gizmos)
+    reason = "" if same else f"{len(lost)} things are lost or changed, {len(left)} are new"
     found.aspects.append(Aspect("nothing else", 10.0 if same else 0.0, same, reason))
+    faint = _old_letters(views[0].lab, views[1].lab, erode(mask & near.mask, 1.0))
+    place = mask & ~dilate(near.mask, 2.5)
+    rest = trace(views, place) if place.sum() >= 8 else 0.0
+    clear = faint <= _MAX_SHOWN_THROUGH and rest <= MAX_TRACE
+    reason = "" if clear else f"the old plate shows through ({faint:.2f} of its letters, {rest:.1f} dE)"
+    found.aspects.append(Aspect("clear", 10.0 if clear else 5.0, clear, reason))
+
+
+def _old_plate(before: Sight, text: str) -> BoolArray | None:
+    """The plate of the source that said it; the only one if it cannot be read, or the only nameless thing."""
+    said = [plate for plate in before.plates if plate.text.value == text]
+    unread = [plate for plate in before.plates if plate.text.value is None]
+    for plates in (said, unread):
+        if len(plates) == 1:
+            return plates[0].mask
+    nameless = [] if before.plates else [thing for thing in before.objects if thing.shape is None]
+    return nameless[0].mask if len(nameless) == 1 else None
+
+
+def _but(before: Sight, mask: BoolArray) -> list[Detected]:
+    return [thing for thing in before.objects if overlap(thing.mask, mask) < 0.5]
+
+
+def _old_letters(old: FloatArray, new: FloatArray, inside: BoolArray) -> float:
+    """How much of the old letters is left under the new ones."""
+    if inside.sum() < 30:
+        return 0.0
+    was, now = old[inside], new[inside]
+    board = np.median(was, axis=0)
+    away = distance(was, board)
+    toward = np.median(was[away >= np.quantile(away, 0.93)], axis=0) - board
+    return shows_through((was - board) @ toward, (now - board) @ toward, has_levels=True)
 
 
 def _tone(scenario: Scenario, rule: EditRequirements, _: tuple[Sight, Sight], found: Found) -> None:
     old, new = scenario.old.reshape(-1, 3), scenario.new.reshape(-1, 3)
-    shift = np.median(new, axis=0) - np.median(old, axis=0)
-    spread = [float(new[:, i].std() / max(float(old[:, i].std()), 0.5)) for i in range(3)]
-    chroma = float(
-        np.hypot(new[:, 1], new[:, 2]).std() / max(float(np.hypot(old[:, 1], old[:, 2]).std()), 0.5)
-    )
-    amount = _AMOUNTS[str(rule.tone)](shift, spread[0], chroma)
+    amount = _AMOUNTS[str(rule.tone)](old, new)
     met = amount >= 1.0
     reason = "" if met else f"the picture did not become {rule.tone} ({amount:.2f} of what is needed)"
-    found.aspects.append(
-        Aspect("tone", float(np.interp(amount, (0.2, 1.0, 1.5), (0.0, 7.0, 10.0))), met, reason)
-    )
-    change = affine_between(old[::4], new[::4])
-    rest = float((distance(old @ change[:3] + change[3], new) <= _SAME_DE).mean())
+    score = float(np.interp(amount, (0.2, 1.0, 1.25), (0.0, 7.0, 10.0)))
+    found.aspects.append(Aspect("tone", score, met, reason))
+    shown = lab_to_srgb(new)
+    clipped = (shown.min(axis=1) < 0.006) | (shown.max(axis=1) > 0.994)
+    fitted = ~clipped if clipped.mean() < 0.6 else np.ones_like(clipped)
+    change = affine_between(old[fitted][::3], new[fitted][::3])
+    expected = srgb_to_lab(np.clip(lab_to_srgb(old @ change[:3] + change[3]), 0.0, 1.0))
+    rest = float((distance(expected, new) <= _SAME_DE).mean())
     same = rest >= _MIN_SAME_PICTURE
     reason = "" if same else f"only {rest:.3f} of the picture is the source in other colours"
     found.aspects.append(Aspect("same picture", rate("preservation", rest), same, reason))
 
 
-# What a tone's name asks of the colours, as a share of the least change that deserves it: shift of the median
-# (L, a, b), ratio of the spreads of lightness and of chroma.
-_AMOUNTS: dict[str, Callable[[FloatArray, float, float], float]] = {
-    "night": lambda shift, _light, _chroma: min(-float(shift[0]) / 14.0, -float(shift[2]) / 4.0),
-    "warm": lambda shift, _light, _chroma: min(float(shift[2]) / 9.0, 2.0 - abs(float(shift[0])) / 8.0),
-    "cool": lambda shift, _light, _chroma: min(-float(shift[2]) / 9.0, 2.0 - abs(float(shift[0])) / 8.0),
-    "high contrast": lambda _shift, light, _chroma: (light - 1.0) / 0.18,
-    "faded": lambda _shift, light, chroma: min((1.0 - light) / 0.25, (1.0 - chroma) / 0.25),
+def _shift(old: FloatArray, new: FloatArray, channel: int) -> float:
+    return float(np.median(new[:, channel]) - np.median(old[:, channel]))
+
+
+def _night(old: FloatArray, new: FloatArray) -> float:
+    """Less than seven tenths as light, and bluer."""
+    lost = 1.0 - float(np.median(new[:, 0])) / max(float(np.median(old[:, 0])), 1.0)
+    return min(lost / 0.31, -_shift(old, new, 2) / 4.0)
+
+
+def _warm(old: FloatArray, new: FloatArray) -> float:
+    return min(_shift(old, new, 2) / 12.8, 2.0 - abs(_shift(old, new, 0)) / 8.0)
+
+
+def _cool(old: FloatArray, new: FloatArray) -> float:
+    return min(-_shift(old, new, 2) / 12.8, 2.0 - abs(_shift(old, new, 0)) / 8.0)
+
+
+def _contrast(old: FloatArray, new: FloatArray) -> float:
+    """Steps of lightness a third larger, apart from what runs into black or white."""
+    was, now = old[::3, 0], new[::3, 0]
+    middles = float(np.median(was)), float(np.median(now))
+    errors = [
+        float(np.abs(np.clip(middles[1] + s * (was - middles[0]), 0.0, 100.0) - now).mean()) for s in _SLOPES
+    ]
+    fitting = [s for s, error in zip(_SLOPES, errors, strict=True) if error <= min(errors) + 0.05]
+    return (max(fitting) - 1.0) / 0.32
+
+
+def _faded(old: FloatArray, new: FloatArray) -> float:
+    """Steps of lightness and chroma by more than a third smaller."""
+    chroma = [max(float(np.hypot(lab[:, 1], lab[:, 2]).std()), 0.5) for lab in (old, new)]
+    light = float(new[:, 0].std()) / max(float(old[:, 0].std()), 0.5)
+    bright = 2.0 + _shift(old, new, 0) / 8.0
+    return min(
+        bright, (1.0 - light) / 0.36, (1.0 - chroma[1] / chroma[0]) / 0.38 if chroma[0] > 1.0 else np.inf
+    )
+
+
+# What a tone's name asks of the colours, as a share of the least change that deserves it.
+_AMOUNTS: dict[str, Callable[[FloatArray, FloatArray], float]] = {
+    "night": _night,
+    "warm": _warm,
+    "cool": _cool,
+    "high contrast": _contrast,
+    "faded": _faded,
 }
 
 
@@ -92,7 +167,7 @@ def _extract(scenario: Scenario, rule: EditRequirements, sights: tuple[Sight, Si
     mask = _subject_mask(rule, sights[0], found)
     if mask is None:
         return
-    mask = _at_size(mask, found.region.shape)
+    mask = at_size(mask, found.region.shape)
     lab = scenario.new
     white = (lab[..., 0] > _WHITE_L) & (np.hypot(lab[..., 1], lab[..., 2]) < _WHITE_CHROMA)
     outside = ~dilate(mask, 3.0)
@@ -111,10 +186,12 @@ def _extract(scenario: Scenario, rule: EditRequirements, sights: tuple[Sight, Si
 
 def _subject_mask(rule: EditRequirements, before: Sight, found: Found) -> BoolArray | None:
     if rule.creature is not None:
-        if len(before.creatures) != 1:
-            found.unclear_source = f"the source shows {len(before.creatures)} creatures, not one"
+        nameless = [thing for thing in before.objects if thing.shape is None]
+        subjects = before.creatures or nameless
+        if len(subjects) != 1:
+            found.unclear_source = f"the source shows {len(subjects)} creatures, not one"
             return None
-        return before.creatures[0].mask
+        return subjects[0].mask
     wanted = rule.subject
     named = [o for o in before.objects if wanted and (o.shape, o.color) == (wanted.shape, wanted.color)]
     if len(named) != 1:
@@ -123,27 +200,24 @@ def _subject_mask(rule: EditRequirements, before: Sight, found: Found) -> BoolAr
     return named[0].mask
 
 
-def _at_size(mask: BoolArray, shape: tuple[int, ...]) -> BoolArray:
-    """The mask at another resolution, nearest pixels."""
-    rows = (np.arange(shape[0]) * mask.shape[0]) // shape[0]
-    columns = (np.arange(shape[1]) * mask.shape[1]) // shape[1]
-    return mask[rows][:, columns]
-
-
 _JUDGES: dict[str, Callable[[Scenario, EditRequirements, tuple[Sight, Sight], Found], None]] = {
     "text": _text,
     "tone": _tone,
     "extract": _extract,
+    "motion": judge_motion,
+    "retouch": judge_retouch,
+    "style": judge_style,
 }
 PICTURE_KINDS: tuple[str, ...] = tuple(_JUDGES)
+WHOLE_PICTURE_KINDS: tuple[str, ...] = ("tone", "style")
 
 
 def quality_of(kind: str, found: Found, after: Sight) -> float:
     """PQ of such an edit: the share of what is in front that is a legal thing, times 10.
 
-    After a change of tone no colour is legal; there it is what was left the same picture.
+    After a change of tone or manner no colour is legal; there it is what was left the same picture.
     """
-    if kind == "tone":
+    if kind in WHOLE_PICTURE_KINDS:
         return min((aspect.score for aspect in found.aspects if aspect.name == "same picture"), default=0.0)
     if after.view is None or after.reason:
         return 0.0

@@ -15,13 +15,14 @@ import numpy as np
 
 from og2.errors import ImageError
 from og2.world.detect import Detected, Reading, read
+from og2.world.known import known
 from og2.world.measures import Kept, kept, rate
 from og2.world.object_edits import Found, Scenario, judge_object_edit
 from og2.world.palette import srgb_to_lab
-from og2.world.picture_edits import PICTURE_KINDS, judge_picture_edit, quality_of
+from og2.world.picture_edits import PICTURE_KINDS, WHOLE_PICTURE_KINDS, judge_picture_edit, quality_of
 from og2.world.pixels import BoolArray, dilate, distance, erode, working_pixels
 from og2.world.requirements import EditRequirements
-from og2.world.subjects import look
+from og2.world.subjects import Sight, look
 
 _EDGE_PX = 1.5  # on both sides of an edge: a band of 3 px
 _GROW_PX = 3.0
@@ -63,23 +64,28 @@ class EditVerdict:
 def score_edit(source_image: Any, image: Any, requirements: EditRequirements) -> EditVerdict:
     """Whether the picture is the source with the required edit, and how much of the rest was left alone.
 
-    Both pictures must have one size. The masks come from what is seen in both pictures. When the result shows
+    Both pictures must have one size; a source that is compared with many may come as `known.Known`, which is
+    looked at once. The masks come from what is seen in both pictures. When the result shows
     nothing that can be judged, the edit failed and the kept share is still measured.
     """
-    before, after = read(source_image), read(image)
+    source = known(source_image)
+    before, after = source.reading, read(image)
     if before.reason:
         return _unknown(f"the source cannot be judged: {before.reason}")
     try:
-        (old, _), (new, _) = working_pixels(source_image), working_pixels(image)
+        (old, _), (new, _) = working_pixels(source.image), working_pixels(image)
     except ImageError as error:
         return _unknown(str(error))
     if old.shape != new.shape:
         return _unknown("source and result differ in size")
     scenario = Scenario(before, after, srgb_to_lab(old), srgb_to_lab(new))
     if requirements.kind in PICTURE_KINDS:
-        sight = look(image)
-        found = judge_picture_edit(scenario, requirements, look(source_image), sight)
-        return _judged(scenario, found, quality_of(requirements.kind, found, sight))
+        if requirements.kind in WHOLE_PICTURE_KINDS:  # nothing in it is named
+            sights = [Sight(view=seen.view, reason=seen.reason) for seen in (before, after)]
+        else:
+            sights = [source.sight, look(image)]
+        found = judge_picture_edit(scenario, requirements, sights[0], sights[1])
+        return _judged(scenario, found, quality_of(requirements.kind, found, sights[1]))
     return _judged(scenario, judge_object_edit(scenario, requirements), perceptual_quality(after))
 
 

@@ -17,8 +17,9 @@ from og2.world.pixels import BoolArray, FloatArray, distance, erode
 MIN_TONES_APART = 13.0  # dE between two tones; less is shading
 _MAX_HUE_STEP = 40.0  # dE in a and b between two tones of one hue
 _MIN_SHARE = 0.10  # of the rarer tone
-_MAX_WITHIN = 3.4  # mean dE of the pixels from their tone,
-_MAX_WITHIN_SHARE = 0.24  # or this share of the tones' distance
+_WEIGHTS = np.array([1.0, 0.4, 0.4])  # two tones of one hue differ in lightness; chroma is what files blur
+_MAX_WITHIN = 3.4  # mean dE, by these weights, of the pixels from their tone,
+_MAX_WITHIN_SHARE = 0.25  # or this share of the tones' distance
 _MAX_ONE_SIDED = 0.5  # correlation of the second tone with a place: two halves have 0.87
 _MIN_DEEP_PX = 40  # of the inside that patterns are looked for in
 _MIN_DEEP_SHARE = 0.45  # of a pattern's second tone there, over its share everywhere
@@ -47,12 +48,14 @@ def name_texture(lab: FloatArray, core: BoolArray) -> Texture:
     middle = np.median(values, axis=0)
     if float(np.quantile(distance(values, middle), 0.95)) < 0.6 * MIN_TONES_APART:
         return Texture("flat", (middle,), 1.0, "")
-    tones = _two_tones(values)
-    if tones is None:
+    seen = values * _WEIGHTS
+    is_second = _second_of_two(seen)
+    if is_second is None:
         return Texture("flat", (middle,), 0.5, "")
-    first, second, is_second = tones
+    first, second = np.median(values[~is_second], axis=0), np.median(values[is_second], axis=0)
     apart = math.dist(first, second)
-    within = float(np.minimum(distance(values, first), distance(values, second)).mean())
+    to_first, to_second = (distance(seen, tone * _WEIGHTS) for tone in (first, second))
+    within = float(np.minimum(to_first, to_second).mean())
     hue_step = math.hypot(first[1] - second[1], first[2] - second[2])
     share = float(is_second.mean())
     is_pattern = apart >= MIN_TONES_APART and share >= _MIN_SHARE and hue_step <= _MAX_HUE_STEP
@@ -64,19 +67,19 @@ def name_texture(lab: FloatArray, core: BoolArray) -> Texture:
     deep = erode(core, 1.0)
     if deep.sum() < _MIN_DEEP_PX:
         return Texture("flat", (middle,), 0.5, "")
-    is_rarer = distance(lab, second) < distance(lab, first)
+    is_rarer = np.zeros_like(core)
+    is_rarer[core] = is_second
     if float(is_rarer[deep].mean()) < _MIN_DEEP_SHARE * share:  # a soft rim, no pattern
         return Texture("flat", (middle,), 0.5, "")
     return _by_spectrum(lab, core, (first, second), share)
 
 
-def _two_tones(values: FloatArray) -> tuple[FloatArray, FloatArray, BoolArray] | None:
-    """Centres of two clusters, the larger first, and which values belong to the second."""
+def _second_of_two(values: FloatArray) -> BoolArray | None:
+    """Which values belong to the smaller of two clusters, None where there are no two."""
     middle = values.mean(axis=0)
     axis = np.linalg.svd((values - middle).T @ (values - middle))[0][:, 0]
     along = (values - middle) @ axis
     is_high = along > 0.5 * (np.quantile(along, 0.05) + np.quantile(along, 0.95))
-    high = low = middle
     for _ in range(4):
         if is_high.all() or not is_high.any():
             return None
@@ -84,7 +87,7 @@ def _two_tones(values: FloatArray) -> tuple[FloatArray, FloatArray, BoolArray] |
         is_high = distance(values, high) < distance(values, low)
     if is_high.all() or not is_high.any():
         return None
-    return (high, low, ~is_high) if is_high.mean() >= 0.5 else (low, high, is_high)
+    return ~is_high if is_high.mean() >= 0.5 else is_high
 
 
 def _one_sidedness(core: BoolArray, is_second: BoolArray) -> float:

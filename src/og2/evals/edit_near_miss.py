@@ -1,0 +1,167 @@
+"""Edits that are almost right, for all fifteen kinds: what `near_miss` has for objects, and for all others.
+
+A wrong picture of each kind imitates what a model really does: nothing, another value, one half, a faint
+change, the right change to another subject, and damage beside it. Pure in the generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.random import Generator
+
+from og2.evals.near_miss import (
+    EditDraft,
+    Picture,
+    ghost,
+    nothing_done,
+    with_stranger,
+)
+from og2.evals.near_miss import half_done as half_of_object
+from og2.evals.near_miss import side_damage as damage_beside
+from og2.evals.near_miss import wrong_value as wrong_color
+from og2.world.backdrop_words import same_name
+from og2.world.creatures import with_pose
+from og2.world.glyphs import LETTERS
+from og2.world.palette import ARM_ANGLES_DEG, DIRECTIONS, MOUTHS, STYLES, TONES
+from og2.world.scenes import Scene, empty_scene, pick, place_object, world_named
+
+_POSES = {
+    "left_arm": tuple(ARM_ANGLES_DEG),
+    "right_arm": tuple(ARM_ANGLES_DEG),
+    "mouth": MOUTHS,
+    "facing": DIRECTIONS,
+    "gaze": DIRECTIONS,
+}
+_IN_HALVES = ("motion", "retouch", "style", "tone", "text", "background", "extract")
+
+
+def wrong_value(draft: EditDraft, rng: Generator) -> Picture | None:
+    """Another value than was asked for: colour, word of the pose, size of the eyes, style, tone, letter."""
+    make = _WRONG.get(draft.edit.kind)
+    if make is None:
+        return wrong_color(draft, rng)
+    scene = make(draft, rng)
+    return None if scene is None else draft.draw(scene)
+
+
+def half_done(draft: EditDraft, rng: Generator) -> Picture | None:
+    """Source and target side by side: 35 to 65 % of what changes is edited, the rest not."""
+    if draft.edit.kind not in _IN_HALVES:
+        return half_of_object(draft, rng)
+    before, after = draft.draw(draft.edit.source), draft.draw(draft.edit.target)
+    changed = np.abs(before.astype(int) - after).sum(axis=-1) > 0
+    if not changed.any():
+        return None
+    angle = float(rng.uniform(0, 2 * np.pi))
+    ys, xs = np.mgrid[0 : changed.shape[0], 0 : changed.shape[1]]
+    along = xs * np.cos(angle) + ys * np.sin(angle)
+    cut = np.quantile(along[changed], float(rng.uniform(0.35, 0.65)))
+    return np.where((along > cut)[..., None], before, after)
+
+
+def side_damage(draft: EditDraft, rng: Generator) -> Picture | None:
+    """The edit is right, but something else changed or is new; beside what was cut out nothing white."""
+    if draft.edit.kind != "extract":
+        return damage_beside(draft, rng)
+    while (more := place_object(rng, draft.edit.target, 3)) is not None:
+        if more.objects[-1].color != "white":
+            return draft.draw(more)
+    return None
+
+
+def another_subject(draft: EditDraft, rng: Generator) -> Picture | None:
+    """The right pose or retouch, but of a creature that differs in one part; no near miss elsewhere."""
+    if draft.edit.kind not in ("motion", "retouch"):
+        return None
+    target = draft.edit.target
+    stranger = with_stranger(target, rng)
+    old, new = target.creatures[0].anatomy, stranger.creatures[0].anatomy
+    hidden = {"spot_size"} if old.spot_count == 0 else set()
+    if replace(new, **{name: getattr(old, name) for name in hidden}) == old:
+        return None
+    return draft.draw(stranger)
+
+
+def _wrong_pose(draft: EditDraft, rng: Generator) -> Scene:
+    """The word asked for gets another value, or a second word changes with it."""
+    rule, target = draft.edit.requirements.creature, draft.edit.target
+    word = next(w for w in _POSES if getattr(rule, w) is not None)
+    if rng.random() < 0.5 or word == "mouth":
+        word = pick(rng, tuple(w for w in _POSES if w != word))
+    now = getattr(target.creatures[0].pose, word)
+    value = pick(rng, tuple(v for v in _POSES[word] if v != now))
+    return replace(target, creatures=(with_pose(rng, target.creatures[0], {word: value}),))
+
+
+def _wrong_retouch(draft: EditDraft, rng: Generator) -> Scene | None:
+    """One or two spots are left, or the eyes went half as far."""
+    before, after = draft.edit.source.creatures[0], draft.edit.target.creatures[0]
+    old, new = before.anatomy, after.anatomy
+    if old.spot_count != new.spot_count:
+        if old.spot_count < 2:
+            return None
+        changed = replace(new, spot_count=1 + int(rng.integers(min(2, old.spot_count - 1))))
+    else:
+        changed = replace(new, eye_size=float(np.sqrt(old.eye_size * new.eye_size)))
+    return replace(draft.edit.target, creatures=(replace(after, anatomy=changed),))
+
+
+def _wrong_style(draft: EditDraft, rng: Generator) -> Scene:
+    target = draft.edit.target
+    return replace(target, style=pick(rng, tuple(s for s in STYLES if s != target.style)))
+
+
+def _wrong_tone(draft: EditDraft, rng: Generator) -> Scene:
+    target = draft.edit.target
+    return replace(target, tone=pick(rng, tuple(t for t in TONES if t != target.tone)))
+
+
+def _wrong_letter(draft: EditDraft, rng: Generator) -> Scene:
+    plate = draft.edit.target.plates[0]
+    i = int(rng.integers(len(plate.text)))
+    letter = pick(rng, tuple(c for c in LETTERS if c != plate.text[i]))
+    return replace(
+        draft.edit.target, plates=(replace(plate, text=plate.text[:i] + letter + plate.text[i + 1 :]),)
+    )
+
+
+def _wrong_backdrop(draft: EditDraft, rng: Generator) -> Scene:
+    target, source = draft.edit.target, draft.edit.source
+    known = [s.background for s in (target, source)]
+    while True:
+        new = empty_scene(rng, world_named("full"))
+        if not any(same_name(new.background, name) for name in known):
+            return replace(
+                target, background=new.background, background_lab=new.background_lab, backdrop=new.backdrop
+            )
+
+
+def _wrong_extract(draft: EditDraft, rng: Generator) -> Scene | None:
+    """Another thing of the source cut out; None where there is only one."""
+    target, source = draft.edit.target, draft.edit.source
+    others = [o for o in source.objects if o not in target.objects]
+    if not others:
+        return None
+    return replace(target, objects=(others[int(rng.integers(len(others)))],), creatures=())
+
+
+_WRONG: dict[str, Callable[[EditDraft, Generator], Scene | None]] = {
+    "motion": _wrong_pose,
+    "retouch": _wrong_retouch,
+    "style": _wrong_style,
+    "tone": _wrong_tone,
+    "text": _wrong_letter,
+    "background": _wrong_backdrop,
+    "extract": _wrong_extract,
+}
+EDIT_NEAR_MISSES: dict[str, Callable[[EditDraft, Generator], Picture | None]] = {
+    "nothing done": nothing_done,
+    "wrong value": wrong_value,
+    "half done": half_done,
+    "ghost": ghost,
+    "side damage": side_damage,
+    "another subject": another_subject,
+}

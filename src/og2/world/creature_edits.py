@@ -1,0 +1,366 @@
+"""Edits of a creature, judged from what is seen before and after: another pose, spots gone, other eyes.
+
+Part of the scorer. The words for the pose and the measures come from `creature_reading`; beside them stand
+the pixels, since a creature that moves stays where it is: what the edit is not about must be the same pixel
+by pixel, what changed must be of the creature's own colours (a faint arm is none), and whole. Places are in
+radii of the body from its middle, u to the right and v downward.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from og2.world.background import window
+from og2.world.creature_body import Eye, Frame, find_frame
+from og2.world.creature_reading import MEASURES, SeenCreature
+from og2.world.identity import creature_distance
+from og2.world.measures import Aspect, at_size, overlap, rate
+from og2.world.object_edits import Found, Scenario, match_others
+from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance, fill_holes
+from og2.world.requirements import EditRequirements
+from og2.world.subjects import Sight
+
+POSE_WORDS: tuple[str, ...] = ("left_arm", "right_arm", "mouth", "facing", "gaze")
+_STEPS = {"left": -1, "front": 0, "right": 1}
+_SAME_DE = 10.0
+_MIN_SAME = 0.98  # of the creature outside the place of the edit
+_MAX_DISTANCE = 1.7  # between the measures before and after: a moved creature has 0.5, another one 2.2
+_CHANGED_DE = 12.0
+_OWN_COLOR_DE = 9.0
+_MIN_OWN = 0.28  # of what changed; a faint change has next to nothing
+_MIN_FACE = 0.85  # of the face that is found where it moved to, to a pixel
+_MIN_GROWN = 0.45  # of the tail's area, on the side it moved to
+_CORE_STEP = 0.42  # of the eye's radius: how far one step of the gaze takes the dark core
+_CORE_RANGE = (0.65, 1.4)
+_MAX_EYE_ERROR = 0.09  # of ln radius
+_EYE_GAP = 0.05  # radii between two eyes at least
+_MAX_EYE_MOVE = 0.055
+_MAX_LEFT = 0.30  # of a part that had to go
+_LIMB_RATIO = (0.60, 1.65)
+_OPEN_AREA, _CLOSED_AREA = 0.070, 0.058  # square radii
+_OPEN_HEIGHT, _CLOSED_HEIGHT = 0.050, 0.050  # standard deviations, radii
+_MAX_ASKEW = 0.05  # radii between the middles of mouth and eyes
+_MIN_MOUTH_WIDTH = 0.068
+_EYE_Y, _MOUTH_Y = -0.30, 0.17  # of the half height
+_WHITE, _DARK, _TONGUE = (np.array(lab) for lab in ((98.0, 0.0, 0.0), (14.0, 3.0, 1.0), (52.0, 58.0, 28.0)))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """One creature before and after, in one window of both pictures.
+
+    before, after: its words and measures; old, new: its frames; behind: the source's background, CIELAB.
+    """
+
+    before: SeenCreature
+    after: SeenCreature
+    old: Frame
+    new: Frame
+    behind: FloatArray
+
+    @property
+    def ellipse(self) -> FloatArray:
+        """1 on the body's outline, less inside."""
+        return (self.old.u / self.old.wide) ** 2 + (self.old.v / self.old.high) ** 2
+
+
+def judge_motion(
+    scenario: Scenario, rule: EditRequirements, sights: tuple[Sight, Sight], found: Found
+) -> None:
+    """Whether the only creature took the pose asked for and is otherwise the same."""
+    pair = _pair_of(scenario, sights, found)
+    assert rule.creature is not None
+    asked = next(word for word in POSE_WORDS if getattr(rule.creature, word) is not None)
+    value = str(getattr(rule.creature, asked))
+    if pair is None:
+        return
+    # What lies outside the zone is compared by pixels, which says more than words; not so what moves along.
+    for word in (asked, *(("left_arm", "right_arm", "gaze") if asked == "facing" else ())):
+        _pose_word(found, word, value if word == asked else pair.before.words[word].value, pair.after)
+    zone = _zone(pair, asked)
+    _same_elsewhere(found, pair, zone, ())
+    _own_colors(found, pair, zone, asked)
+    whole = {"mouth": _whole_mouth, "gaze": _whole_gaze, "facing": _whole_face}.get(asked, _whole_arm)
+    met, reason = whole(pair, zone, value)
+    found.aspects.append(Aspect("whole", 10.0 if met else 4.0, met, reason))
+
+
+def judge_retouch(
+    scenario: Scenario, rule: EditRequirements, sights: tuple[Sight, Sight], found: Found
+) -> None:
+    """Whether the spots are gone or the eyes have the size asked for, and all else is the same."""
+    pair = _pair_of(scenario, sights, found)
+    assert rule.creature is not None
+    if pair is None:
+        return
+    what = "spots" if rule.factor is None else "eyes"
+    if what == "eyes":
+        _pose_word(found, "gaze", pair.before.words["gaze"].value, pair.after)
+    zone = _zone(pair, what)
+    _same_elsewhere(
+        found, pair, zone, ("spots", "spot size") if what == "spots" else ("eye size", "eye separation")
+    )
+    if what == "spots":
+        _no_spots(found, pair, zone)
+    else:
+        _eye_size(found, pair, float(rule.factor or 1.0))
+        _own_colors(found, pair, zone, what)
+
+
+def _pair_of(scenario: Scenario, sights: tuple[Sight, Sight], found: Found) -> _Pair | None:
+    """The creature before and after, with its place as the edited region; None where there are not two."""
+    before, after = sights
+    if not before.creatures or before.view is None:
+        found.unclear_source = "the source shows no creature"
+        return None
+    # The largest, should something else of the source look like a creature too.
+    one = max(before.creatures, key=lambda creature: int(creature.mask.sum()))
+    mask = one.mask
+    found.region = at_size(mask, scenario.old.shape[:2])
+    if after.view is None or after.reason or after.view.mask.shape != mask.shape:
+        found.aspects.append(Aspect("readable", 0.0, met=False, reason=f"unknown: {after.reason}"))
+        return None
+    views = (before.view, after.view)
+    found.left, lost = match_others(list(before.objects), list(after.objects), views)
+    if lost:
+        found.aspects.append(Aspect("others", 0.0, met=False, reason=f"lost or changed: {', '.join(lost)}"))
+    if found.left or sum(map(len, (after.gizmos, after.plates))) > len(before.gizmos) + len(before.plates):
+        reason = "there is more in the picture than before"
+        found.aspects.append(Aspect("nothing else", 0.0, met=False, reason=reason))
+    if not after.creatures or len(after.creatures) != len(before.creatures):
+        reason = f"{len(after.creatures)} creatures are seen, not {len(before.creatures)}"
+        found.aspects.append(Aspect("there", 0.0, met=False, reason=reason))
+        return None
+    other = max(after.creatures, key=lambda creature: overlap(creature.mask, mask))
+    found.region = found.region | at_size(other.mask, scenario.old.shape[:2])
+    (old, where), (new, _) = (window(view, one.mask | other.mask) for view in views)
+    frames = [find_frame(v, fill_holes(c.mask[where])) for v, c in ((old, one), (new, other))]
+    assert frames[0] is not None
+    assert frames[1] is not None
+    return _Pair(one, other, frames[0], frames[1], old.background)
+
+
+def _pose_word(found: Found, word: str, wanted: str | None, after: SeenCreature) -> None:
+    seen = after.words[word]
+    met = wanted is None or seen.value == wanted
+    score = 10.0 if met else 5.0 if seen.value is None else 0.0
+    reason = "" if met else f"{word.replace('_', ' ')} is {seen.value}, not {wanted} {seen.reason}".rstrip()
+    found.aspects.append(Aspect(word, score, met, reason))
+
+
+def _zone(pair: _Pair, what: str) -> BoolArray:
+    """Where an edit of that part may change pixels."""
+    u, v, ellipse, high = pair.old.u, pair.old.v, pair.ellipse, pair.old.high
+    inside = ellipse < 1.06
+    if what in ("gaze", "eyes"):
+        return inside & (np.abs(v - _EYE_Y * high) < 0.38)
+    if what == "mouth":
+        return inside & (np.abs(v - _MOUTH_Y * high) < 0.26) & (np.abs(u - pair.old.face) < 0.34)
+    if what == "spots":
+        return inside & (v > 0.12 * high)
+    beside = (ellipse > 0.92) & (np.abs(u) > 0.55 * pair.old.wide) & (v < 1.3)
+    if what == "facing":
+        face = inside & (v < _MOUTH_Y * high + 0.26)
+        return face | beside if _tail_side(pair.before) != _tail_side(pair.after) else face
+    return beside & ((u < 0) == (what == "left_arm"))
+
+
+def _tail_side(creature: SeenCreature) -> float:
+    """The tail is on the side the creature does not face, on the right when it faces us."""
+    return -1.0 if creature.words["facing"].value == "right" else 1.0
+
+
+def _same_elsewhere(found: Found, pair: _Pair, zone: BoolArray, free: tuple[str, ...]) -> None:
+    around = dilate(pair.old.part | pair.new.part, 2.0) & ~dilate(zone, 1.5)
+    same = distance(pair.old.lab, pair.new.lab) <= _SAME_DE
+    share = float(same[around].mean()) if around.any() else 1.0
+    measured = [replace(c, measures=_without(c.measures, free)) for c in (pair.before, pair.after)]
+    away = creature_distance(measured[0], measured[1])
+    met = share >= _MIN_SAME and away <= _MAX_DISTANCE
+    reason = "" if met else f"it is not the same creature ({share:.2f} of it kept, {away:.1f} apart)"
+    score = min(
+        rate("preservation", share), float(np.interp(away, (0.8, _MAX_DISTANCE, 4.0), (10.0, 7.0, 0.0)))
+    )
+    found.aspects.append(Aspect("same creature", score, met, reason))
+
+
+def _without(measures: FloatArray, names: tuple[str, ...]) -> FloatArray:
+    kept = measures.copy()
+    kept[[MEASURES.index(name) for name in names]] = math.nan
+    return kept
+
+
+def _own_colors(found: Found, pair: _Pair, zone: BoolArray, what: str) -> None:
+    """Whether what changed is of the creature's colours or the backdrop's, not a mix with what was there."""
+    changed = zone & (distance(pair.old.lab, pair.new.lab) > _CHANGED_DE)
+    if changed.sum() < 4:
+        return
+    values = pair.new.lab[changed]
+    off = [_off(values, pair.old.skin[changed])]
+    if what in ("left_arm", "right_arm", "facing"):
+        outside = pair.ellipse[changed] > 0.92
+        off.append(np.where(outside, distance(values, pair.behind[changed]), np.inf))
+        off.append(np.where(outside, _off(values, pair.old.second_lab), np.inf))
+    if what in ("gaze", "eyes", "facing", "mouth"):
+        off += [_off(values, lab) for lab in (_WHITE, _DARK, _TONGUE)]
+    share = float((np.min(off, axis=0) < _OWN_COLOR_DE).mean())
+    met = share >= _MIN_OWN
+    reason = "" if met else f"only {share:.2f} of what changed is of the creature's colours: it is faint"
+    score = float(np.interp(share, (0.1, _MIN_OWN, 0.6), (0.0, 7.0, 10.0)))
+    found.aspects.append(Aspect("clear", score, met, reason))
+
+
+def _off(values: FloatArray, color: FloatArray) -> FloatArray:
+    """dE with lightness counted less: limbs are darker than the body."""
+    d = values - color
+    return np.sqrt(0.3 * d[..., 0] ** 2 + d[..., 1] ** 2 + d[..., 2] ** 2)
+
+
+def _whole_arm(pair: _Pair, zone: BoolArray, _: str) -> tuple[bool, str]:
+    """The old arm is gone and the new one has its size."""
+    old, new = zone & pair.old.is_limb, zone & pair.new.is_limb
+    gone = old & ~dilate(new, 1.5)
+    stays = _off(pair.new.lab, pair.old.skin) < _OWN_COLOR_DE
+    left = float(stays[gone].mean()) if gone.sum() >= 6 else 0.0
+    ratio = float(new.sum()) / max(float(old.sum()), 1.0)
+    met = left <= _MAX_LEFT and _LIMB_RATIO[0] <= ratio <= _LIMB_RATIO[1]
+    return met, "" if met else f"{left:.2f} of the old arm is left, the new one has {ratio:.2f} of its area"
+
+
+def _whole_gaze(pair: _Pair, _: BoolArray, value: str) -> tuple[bool, str]:
+    """Both dark cores moved by as much as the words say."""
+    steps = _STEPS[value] - _STEPS.get(str(pair.before.words["gaze"].value), 0)
+    if steps == 0:
+        return False, "the gaze was there before"
+    moved = []
+    for eye in pair.old.eyes:
+        middles = [_core(frame, eye) for frame in (pair.old, pair.new)]
+        moved.append((middles[1] - middles[0]) / (steps * _CORE_STEP * eye.radius))
+    met = all(_CORE_RANGE[0] <= m <= _CORE_RANGE[1] for m in moved)
+    return met, "" if met else f"the eyes moved by {moved[0]:.2f} and {moved[1]:.2f} of what was asked"
+
+
+def _core(frame: Frame, eye: Eye) -> float:
+    """Where the middle of what is dark in an eye is, in pixels across."""
+    weight = np.clip((80.0 - frame.lab[..., 0]) / 60.0, 0.0, 1.0) * (_away(frame, eye) < eye.radius - 0.3)
+    columns = np.arange(weight.shape[1])
+    return float(weight.sum(axis=0) @ columns) / max(float(weight.sum()), 1e-6)
+
+
+def _away(frame: Frame, eye: Eye) -> FloatArray:
+    ys, xs = np.mgrid[0 : frame.part.shape[0], 0 : frame.part.shape[1]]
+    return np.hypot(xs - eye.x, ys - eye.y)
+
+
+def _whole_face(pair: _Pair, _: BoolArray, __: str) -> tuple[bool, str]:
+    """The face as a whole moved to that side, and the tail changed sides with it."""
+    masks = []
+    for frame in (pair.old, pair.new):
+        region = frame.ellipse(0.96) & (frame.v < _MOUTH_Y * frame.high + 0.22) & ~frame.is_second
+        masks.append(region & (distance(frame.lab, frame.skin) > 20.0))
+    steps = [sum(eye.x for eye in frame.eyes) / 2 for frame in (pair.old, pair.new)]
+    old, new = _moved(masks[0], round(steps[1] - steps[0])), masks[1]
+    share = min(float(dilate(b, 1.5)[a].mean()) if a.any() else 0.0 for a, b in ((old, new), (new, old)))
+    if share < _MIN_FACE:
+        return False, f"only {share:.2f} of the face moved"
+    if _tail_side(pair.before) == _tail_side(pair.after):
+        return True, ""
+    side = _tail_side(pair.before)
+    beside = (pair.ellipse > 1.1) & (pair.old.v > -0.9) & (pair.old.v < 0.9)
+    outward = pair.old.u / pair.old.wide
+    tail = beside & (side * outward > 0.6) & pair.old.is_second
+    if tail.sum() < 0.03 * pair.old.body.r**2:
+        return True, ""
+    left = float((tail & pair.new.is_second).sum()) / float(tail.sum())
+    grown = float((beside & (side * outward < -0.6) & pair.new.is_second).sum()) / float(tail.sum())
+    is_hidden = pair.after.words["left_arm" if side > 0 else "right_arm"].value in ("down", None)
+    met = left <= _MAX_LEFT and (grown >= _MIN_GROWN or is_hidden)
+    return met, "" if met else f"{left:.2f} of the tail is where it was, {grown:.2f} on the other side"
+
+
+def _moved(mask: BoolArray, dx: int) -> BoolArray:
+    moved = np.zeros_like(mask)
+    if dx >= 0:
+        moved[:, dx:] = mask[:, : mask.shape[1] - dx]
+    else:
+        moved[:, :dx] = mask[:, -dx:]
+    return moved
+
+
+def _whole_mouth(pair: _Pair, zone: BoolArray, value: str) -> tuple[bool, str]:
+    """The mouth is a whole oval or a whole line, under the middle of the eyes."""
+    new = pair.new
+    away = np.minimum(distance(new.lab, new.skin), distance(new.lab, new.second_lab))
+    mouth = zone & (np.minimum(distance(new.lab, _DARK), distance(new.lab, _TONGUE)) < away)
+    parts = components(mouth, smallest=3)
+    if not parts:
+        return False, "no mouth is seen"
+    mouth = parts[0]
+    area = float(mouth.sum()) / new.body.r**2
+    height, width = float(new.v[mouth].std()), float(new.u[mouth].std())
+    askew = abs(float(new.u[mouth].mean()) - new.face)
+    if value == "open":
+        met = area >= _OPEN_AREA and height >= _OPEN_HEIGHT
+    else:
+        met = area <= _CLOSED_AREA and height <= _CLOSED_HEIGHT
+    met = met and askew <= _MAX_ASKEW and width >= _MIN_MOUTH_WIDTH
+    said = f"area {area:.3f}, height {height:.3f}, width {width:.3f}, {askew:.3f} askew"
+    return met, "" if met else f"the mouth is not wholly {value} ({said})"
+
+
+def _no_spots(found: Found, pair: _Pair, zone: BoolArray) -> None:
+    below = pair.old.v > (_MOUTH_Y + 0.12) * pair.old.high
+    parts = [
+        part
+        for part in components(zone & pair.old.is_second, smallest=3)
+        if float(pair.ellipse[part].mean()) < 0.95 and float(below[part].mean()) > 0.5
+    ]
+    if not parts:
+        found.unclear_source = "the source shows no spots"
+        return
+    left = 0.0
+    for spot in parts:
+        toward = pair.old.lab[spot] - pair.old.skin[spot]
+        rest = ((pair.new.lab[spot] - pair.old.skin[spot]) * toward).sum()
+        left = max(left, float(rest / max(float((toward**2).sum()), 1.0)))
+    met = left <= _MAX_LEFT and pair.after.spots == 0
+    reason = "" if met else f"a spot is left by {left:.2f}, {pair.after.spots} are counted"
+    score = float(np.interp(left, (0.1, _MAX_LEFT, 0.9), (10.0, 7.0, 0.0)))
+    found.aspects.append(Aspect("spots", score, met, reason))
+
+
+def _eye_size(found: Found, pair: _Pair, factor: float) -> None:
+    """The areas of both eyes, faint rims counted by as much as they are there."""
+    areas = [[_eye_area(frame, i) for i in (0, 1)] for frame in (pair.old, pair.new)]
+    ratios = [math.sqrt(new / max(old, 1.0)) for old, new in zip(*areas, strict=True)]
+    error = max(abs(math.log(max(ratio, 0.01) / factor)) for ratio in ratios)
+    apart, size = ([f(frame) for frame in (pair.old, pair.new)] for f in (_eyes_apart, _eye_size_of))
+    # Larger eyes that would touch have to give way, and no others.
+    moved = abs(apart[1] - max(apart[0], 2.0 * size[1] + _EYE_GAP))
+    met = error <= _MAX_EYE_ERROR and moved <= _MAX_EYE_MOVE
+    said = " and ".join(f"{ratio:.2f}" for ratio in ratios)
+    reason = (
+        ""
+        if met
+        else f"the eyes are {said} times as large, not {factor:.2f}, and {moved:.2f} from their place"
+    )
+    found.aspects.append(Aspect("eyes", rate("scale", error), met, reason))
+
+
+def _eyes_apart(frame: Frame) -> float:
+    return (frame.eyes[1].x - frame.eyes[0].x) / frame.body.r
+
+
+def _eye_size_of(frame: Frame) -> float:
+    return sum(eye.radius for eye in frame.eyes) / 2 / frame.body.r
+
+
+def _eye_area(frame: Frame, index: int) -> float:
+    eye, other = frame.eyes[index], frame.eyes[1 - index]
+    own = (_away(frame, eye) < 1.12 * eye.radius + 1.0) & (_away(frame, eye) <= _away(frame, other))
+    own &= frame.ellipse(0.98)
+    chroma, skin = (np.hypot(lab[..., 1], lab[..., 2]) for lab in (frame.lab, frame.skin))
+    return float(np.clip(1.0 - chroma / np.maximum(skin, 1.0), 0.0, 1.0)[own].sum())
