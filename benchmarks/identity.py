@@ -1,6 +1,6 @@
 """How well the scorer tells a subject from another that differs in one part only: AUC for each part.
 
-    python benchmarks/identity.py [--subjects 200] [--seed 1] [--kind creature|gizmo] [--condition "blur 1.0"] [--json]
+    python benchmarks/identity.py [--subjects 200] [--seed 1] [--kind creature] [--condition "jpeg 75"]
 
 Of every subject there is a reference and an answer in another pose, at another place, in another size (one in
 three as large as where three share a picture) and in front of another backdrop; and for each part an impostor

@@ -113,9 +113,8 @@ def test_the_scorer_never_imports_the_renderer_not_even_through_others() -> None
                 if own.exists() and own not in seen:
                     seen.add(own)
                     todo.append(own)
-        assert not {"render.py", "strokes.py", "shapes.py", "scenes.py"} & {own.name for own in seen}, (
-            path.name
-        )
+        drawing = {"render.py", "strokes.py", "shapes.py", "scenes.py"}
+        assert not drawing & {own.name for own in seen}, path.name
 
 
 def test_no_room_knows_how_another_one_is_imported_in_a_circle() -> None:

@@ -8,7 +8,7 @@ import pytest
 from oracle import Oracle, PassThrough
 
 from og2.errors import ConfigError, RequestError
-from og2.evals.asking import plain
+from og2.evals.asking import _ROUTING, plain
 from og2.evals.certificate import Certificate
 from og2.evals.certify import Plan, certify
 from og2.evals.command import _eval_parser, _options
@@ -20,15 +20,18 @@ from og2.evals.items import (
     draw_items,
     edit_items,
     families_of,
+    full_ask_items,
     picture_items,
 )
 from og2.evals.mini import Options, evaluate
 from og2.evals.near_miss import meets
 from og2.evals.page import write_page
-from og2.evals.report import format_report
+from og2.evals.report import controls_table, format_report
 from og2.evals.seeds import SEALED_VARIABLE, seed_of
+from og2.world.dialogue import QUESTION_KINDS
 from og2.world.known import Known
 from og2.world.prompts import sample_prompt
+from og2.world.questions import MORE_KINDS
 from og2.world.render import render
 from og2.world.score import score_edit
 from og2.world.spec import split_of
@@ -176,6 +179,9 @@ def test_the_table_and_the_page_name_every_family_and_control_and_show_the_worst
         if "class='item bad'" in page
         else True
     )
+    rows = controls_table(report).splitlines()
+    assert len(rows) == 2 + len({f for task in report.tasks.values() for f in task.families} - {_ROUTING})
+    assert all(name in rows[0] for task in report.tasks.values() for name in task.controls)
     with pytest.raises(FileExistsError, match="already"):
         write_page(report, path)
 
@@ -213,6 +219,13 @@ def test_prompts_are_distinct_and_name_a_tuple_that_is_never_trained_on():
     for item in items:
         (said,) = item.every_word.objects
         assert split_of((said.shape, said.color, said.size, said.position)) == "test"
+
+
+def test_questions_about_the_full_world_are_of_every_kind_and_the_same_for_one_seed():
+    items = full_ask_items(24, 3)
+    kinds = {kind for item in items for kind, _, _ in item.questions}
+    assert kinds >= {f"full {k}" for k in (*QUESTION_KINDS, *MORE_KINDS)}
+    assert items[:9] == full_ask_items(9, 3)
 
 
 def test_every_prompt_is_met_by_its_own_scene_in_words():

@@ -45,7 +45,7 @@ from og2.world.score import score_edit, score_t2i
 from og2.world.score_context import score_context
 from og2.world.spec import Edit, requirements, sample_edit
 
-DEFAULT_N, DEFAULT_KINDS = 1500, 2
+DEFAULT_N = 1500
 SIZES = "64 for the plain world, 128 for the full one, 256 in context"
 BLOCK = 10
 
@@ -54,8 +54,8 @@ BLOCK = 10
 class Plan:
     """What to measure; None stands for all, or the usual.
 
-    n: requests a task, each with one right picture. kinds: near misses of a drawing or an edit, of so many
-    kinds drawn from those that are wrong for it. n_conditions: requests under each condition but clean, None
+    n: requests a task, each with one right picture. kinds: near misses a request, of so many kinds drawn from
+    those that are wrong for it. n_conditions: requests under each condition but clean, None
     for n. size: side in px. vae: for the condition "VAE", left out when None. workers: processes beside this
     one. seconds: begin nothing new after so long; what is done counts, and the same state goes on from there.
     on_block: told of progress.
@@ -292,19 +292,15 @@ def _context_cases(task: str) -> Maker:
             return score_context([r.sight for r in references], picture, asked.requirements).passed
 
         wrong = {
+            "copy reference": asked.references[0],
             "another subject": with_stranger(asked.target, rng),
             "swapped subjects": with_swapped(asked.target),
             "blend": with_blend(asked.target),
         }
-        return [
-            Case(RIGHT, draw(manner.shift(asked.target)), accepts),
-            Case("copy reference", references[0].image, accepts),
-            *(
-                Case(kind, draw(manner.shift(scene)), accepts)
-                for kind, scene in wrong.items()
-                if scene is not None
-            ),
-        ]
+        scenes = {kind: scene for kind, scene in wrong.items() if scene is not None}
+        chosen = _some(list(scenes), manner.kinds, rng)
+        cases = [Case(kind, draw(manner.shift(scenes[kind])), accepts) for kind in chosen]
+        return [Case(RIGHT, draw(manner.shift(asked.target)), accepts), *cases]
 
     return make
 
@@ -316,15 +312,17 @@ def _wrong(
     limit: int | None,
 ) -> Iterator[tuple[str, Picture]]:
     """Near misses that are wrong for a request, with their kinds: all, or so many of a drawn order."""
-    names = list(spoils)
-    if limit is not None:
-        names = [names[i] for i in rng.permutation(len(names))]
-    left = len(names) if limit is None else limit
-    for name in names:
+    left = len(spoils) if limit is None else limit
+    for name in _some(list(spoils), None if limit is None else len(spoils), rng):
         picture = spoils[name](draft, rng) if left else None
         if picture is not None:
             left -= 1
             yield name, picture
+
+
+def _some(names: list[str], limit: int | None, rng: Generator) -> list[str]:
+    """All names, or at most so many of them in an order that is drawn."""
+    return names if limit is None else [names[i] for i in rng.permutation(len(names))[:limit]]
 
 
 TASKS: dict[str, Maker] = {

@@ -18,7 +18,7 @@ from og2.evals.conditions import VAE
 from og2.evals.intervals import Share, paired_difference
 from og2.evals.mini import TASKS, Options, evaluate
 from og2.evals.page import write_page
-from og2.evals.report import Report, format_report
+from og2.evals.report import Report, controls_table, format_report
 from og2.evals.seeds import seed_of
 from og2.evals.store import write_text
 from og2.world.scenes import WORLDS
@@ -45,7 +45,9 @@ def eval_mini(arguments: Sequence[str] | None = None) -> int:
     text = json.dumps(data, indent=1)
     if given.save is not None:
         write_text(given.save, text + "\n")
-    sys.stdout.write((text if given.json else _table(report, data)) + "\n")
+    if given.markdown:
+        text = controls_table(report)
+    sys.stdout.write((text if given.json or given.markdown else _table(report, data)) + "\n")
     return 0
 
 
@@ -178,7 +180,9 @@ def _eval_parser() -> argparse.ArgumentParser:
     add("--html", type=Path, default=None, help="write a page with the pictures, the worst first")
     add("--save", type=Path, default=None, help="write the JSON to this file too")
     add("--against", type=Path, default=None, help="JSON of another run: print the paired differences")
-    add("--json", action="store_true", help="print one JSON object")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="print one JSON object")
+    shape.add_argument("--markdown", action="store_true", help="print the table of controls of docs/world.md")
     return parser
 
 

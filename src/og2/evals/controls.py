@@ -45,10 +45,12 @@ def control_pictures(
 
 
 def shuffled(items: Sequence[Item], truths: Sequence[Picture]) -> list[Picture]:
-    """For each item the right picture of the next item that asks for something else (itself if none does)."""
+    """For each item the right picture of the next item, of its family if possible, that asks for something
+    else; its own if none does."""
     done = []
     for i, item in enumerate(items):
         order = [(i + step) % len(items) for step in range(1, len(items))]
+        order.sort(key=lambda j, family=item.family: items[j].family != family)
         other = next((j for j in order if items[j].rule != item.rule), i)
         done.append(truths[other])
     return done

@@ -55,10 +55,11 @@ class DrawItem:
 
 @dataclass(frozen=True)
 class AskItem:
-    """A picture's scene and the questions about it with their kinds and answers."""
+    """A picture's scene, the questions about it with their kinds and answers, and the least side in px."""
 
     scene: Scene
     questions: tuple[tuple[str, str, str], ...]
+    px: int = _PLAIN_PX
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,21 @@ def ask_items(n: int, seed: int) -> list[AskItem]:
     rng = np.random.default_rng([seed, _STREAMS["understanding"]])
     scenes = [sample_scene(rng, 1 + i % 3, split="test") for i in range(n)]
     return [AskItem(scene, tuple(typed_questions(scene, rng))) for scene in scenes]
+
+
+def full_ask_items(n: int, seed: int) -> list[AskItem]:
+    """Held-out pictures of the full world, drawings of every task and answers in context in turn, with every
+    question they allow; kinds begin with "full"."""
+    rng = np.random.default_rng([seed, _STREAMS["understanding"], 1])
+    items: list[AskItem] = []
+    for i in range(n):
+        if i % 3 == 2:
+            scene = sample_incontext(rng, INCONTEXT_TASKS[i // 3 % len(INCONTEXT_TASKS)], "test").target
+        else:
+            scene = sample_prompt(rng, PROMPT_TASKS[i % len(PROMPT_TASKS)], "test").scene
+        asked = typed_questions(scene, rng, "full")
+        items.append(AskItem(scene, tuple((f"full {kind}", q, a) for kind, q, a in asked), _CONTEXT_PX))
+    return items
 
 
 def route_items(n: int, seed: int) -> list[RouteItem]:

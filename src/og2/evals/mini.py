@@ -33,6 +33,7 @@ from og2.world.spec import Scene
 Picture = NDArray[np.uint8]
 TASKS = ("t2i", "edit", "incontext", "understanding")
 MIN_PX, SIZE_STEP = 32, 16
+_OWN = "the model's own"
 _BATCH = 32  # pictures rendered together
 PRESETS = {"t2i": "t2i", "edit": "edit", "incontext": "in-context"}
 
@@ -136,31 +137,25 @@ def _evaluate_pictures(pipe: Any, task: str, options: Options, store: Store) -> 
         _generate_missing(pipe, task, _Asked(items, inputs, sizes), options, store)
     truths = render_all([item.truth for item in items], sizes)
     report = TaskReport(SCALES[task], px={item.family: size for item, size in zip(items, sizes, strict=True)})
-    seen = [[Known(picture) for picture in own] for own in inputs]
-    if options.model:
-        _score(report, items, seen, truths, store)
-    for name in CONTROLS[task] if options.controls else ():
-        pictures = control_pictures(name, items, inputs, truths, pipe.vae)
-        judged = [(item, judge(item, seen[i], pictures[i])) for i, item in enumerate(items)]
-        report.add_control(name, judged)
-    return report
-
-
-def _score(
-    report: TaskReport, items: list[Item], seen: list[list[Known]], truths: list[Picture], store: Store
-) -> None:
-    """The model's own pictures; one that is missing or broken is listed and does not count."""
-    found: list[tuple[Item, Outcome]] = []
-    for item, own, truth in zip(items, seen, truths, strict=True):
-        picture = store.picture(item.key)
+    names = CONTROLS[task] if options.controls else ()
+    handed_in = {name: control_pictures(name, items, inputs, truths, pipe.vae) for name in names}
+    found: dict[str, list[tuple[Item, Outcome]]] = {name: [] for name in (_OWN, *names)}
+    for i, item in enumerate(items):
+        seen = [Known(picture) for picture in inputs[i]]  # of this item only: what is seen is large
+        picture = store.picture(item.key) if options.model else None
         if picture is None:
-            report.missing.append(item.key)
-            continue
-        outcome = judge(item, own, picture)
-        found.append((item, outcome))
-        shown = (*(known.image for known in own), picture, truth)
-        report.rows.append(Row(item.key, item.family, item.prompt, shown, outcome))
-    report.add_outcomes(found)
+            report.missing += [item.key] if options.model else []
+        else:
+            outcome = judge(item, seen, picture)
+            found[_OWN].append((item, outcome))
+            shown = (*inputs[i], picture, truths[i])
+            report.rows.append(Row(item.key, item.family, item.prompt, shown, outcome))
+        for name in names:
+            found[name].append((item, judge(item, seen, handed_in[name][i])))
+    report.add_outcomes(found[_OWN])
+    for name in names:
+        report.add_control(name, found[name])
+    return report
 
 
 def render_all(scenes: Sequence[Scene], sizes: Sequence[int]) -> list[Picture]:

@@ -29,6 +29,9 @@ from og2.world.spec import Edit
 Picture: TypeAlias = NDArray[np.uint8]
 Drawn: TypeAlias = dict[int, tuple[Scene, Picture]]
 
+_MIN_OVERLAP = 0.1  # of the smaller of two merged objects
+_PAINTED = 12  # sum over the channels by which a painted pixel differs
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -118,18 +121,18 @@ def swapped(draft: Draft, rng: Generator) -> Picture | None:
 
 
 def mirrored(draft: Draft, _rng: Generator) -> Picture | None:
-    """The picture mirrored from side to side, or top to bottom where only that makes it wrong."""
+    """The picture mirrored from side to side, or top to bottom where only that makes it wrong.
+
+    Wrong is a place or a relation said that turns into its opposite; an offset that mirroring an outline
+    moves a little is not.
+    """
     for axis in (1, 0):
-        objects = tuple(
-            replace(
-                o,
-                x=1.0 - o.x if axis == 1 else o.x,
-                y=1.0 - o.y if axis == 0 else o.y,
-                position=_mirrored_place(o.position, axis),
-            )
-            for o in draft.scene.objects
+        turned = replace(
+            draft.rule,
+            objects=tuple(replace(o, position=_turned(o.position, axis)) for o in draft.rule.objects),
+            relations=tuple((a, str(_turned(name, axis)), b) for a, name, b in draft.rule.relations),
         )
-        if not meets(replace(draft.scene, objects=objects), draft.rule):
+        if not meets(draft.scene, turned):  # the scene meets the turned words as its mirror image the given
             return np.flip(draft.draw(draft.scene), axis).copy()
     return None
 
@@ -149,7 +152,10 @@ def half_removed(draft: Draft, rng: Generator) -> Picture | None:
 
 
 def merged(draft: Draft, rng: Generator) -> Picture | None:
-    """One object with another grown into it: of the scene if there is one, else a new one."""
+    """One object with another grown into it: of the scene if there is one, else a new one.
+
+    Only where the two really overlap: a star in the mouth of a crescent is a picture of both.
+    """
     i, obj = _any(draft.scene, rng)
     others = _without(draft.scene, i)
     if others:
@@ -163,7 +169,17 @@ def merged(draft: Draft, rng: Generator) -> Picture | None:
     x, y = (float(np.clip(v, 0.2, 0.8)) for v in (x, y))
     if np.hypot(x - obj.x, y - obj.y) > 1.4 * obj.radius:
         x, y = obj.x + 0.9 * obj.radius * np.sign(0.5 - obj.x), obj.y
-    return draft.draw(replace(draft.scene, objects=(*rest, obj, replace(other, x=x, y=y))))
+    other = replace(other, x=x, y=y)
+    one, two = (_covered(draft, replace(draft.scene, objects=(o,))) for o in (obj, other))
+    if (one & two).sum() < _MIN_OVERLAP * min(one.sum(), two.sum()):
+        return None
+    return draft.draw(replace(draft.scene, objects=(*rest, obj, other)))
+
+
+def _covered(draft: Draft, scene: Scene) -> NDArray[np.bool_]:
+    """The pixels that the objects of a scene paint."""
+    empty = draft.draw(replace(scene, objects=()))
+    return np.abs(draft.draw(scene).astype(int) - empty).sum(axis=-1) > _PAINTED
 
 
 def gradient(draft: Draft, rng: Generator) -> Picture | None:
@@ -287,15 +303,6 @@ def side_damage(draft: EditDraft, rng: Generator) -> Picture | None:
     return draft.draw(more) if more is not None else None
 
 
-EDIT_NEAR_MISSES: dict[str, Callable[[EditDraft, Generator], Picture | None]] = {
-    "nothing done": nothing_done,
-    "wrong value": wrong_value,
-    "half done": half_done,
-    "ghost": ghost,
-    "side damage": side_damage,
-}
-
-
 def with_stranger(scene: Scene, rng: Generator) -> Scene:
     """The scene with one creature, or else one gizmo, exchanged for another that differs in a single part."""
     if scene.creatures:
@@ -364,11 +371,15 @@ def _swap(scene: Scene, old: Object, new: Object) -> Scene:
     return replace(scene, objects=tuple(new if o is old else o for o in scene.objects))
 
 
-def _mirrored_place(position: str, axis: int) -> str:
-    pair = ("left", "right") if axis == 1 else ("top", "bottom")
-    if pair[0] in position:
-        return position.replace(*pair)
-    return position.replace(pair[1], pair[0])
+def _turned(words: str | None, axis: int) -> str | None:
+    """The words for a place or relation, as they are in a mirror across that axis."""
+    pairs = (("left", "right"),) if axis == 1 else (("top", "bottom"), ("above", "below"))
+    for one, other in pairs:
+        if words and one in words:
+            return words.replace(one, other)
+        if words and other in words:
+            return words.replace(other, one)
+    return words
 
 
 def _cut_angle(obj: Object, rng: Generator) -> float:

@@ -156,6 +156,19 @@ def format_report(report: Report) -> str:
     return "\n".join(lines)
 
 
+def controls_table(report: Report) -> str:
+    """The controls of every family as a Markdown table, one column a control, scores as in the report."""
+    names = list(dict.fromkeys(c for task in report.tasks.values() for c in task.controls))
+    rows = [["family", *names, "of", "n"], ["---"] * (len(names) + 3)]
+    for name, task in report.tasks.items():
+        for family in dict.fromkeys(f for _, parts in task.controls.values() for f in parts):
+            own = [task.controls[c][1].get(family) if c in task.controls else None for c in names]
+            number = max(share.n for share in own if share is not None)
+            cells = ["" if share is None else f"{share.score:.2f}" for share in own]
+            rows.append([f"{name}/{family}", *cells, f"{task.scale:.0f}", str(number)])
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+
+
 _SHOWN = ("sc", "pq", "overall", "pf", "kept", "atoms", "unknown")
 
 

@@ -115,14 +115,13 @@ def _row_medians(lab: FloatArray, known: BoolArray) -> FloatArray:
 
 
 def _step_in_rows(values: FloatArray, known: BoolArray) -> float:
-    """How far the darker and the lighter tenth of a row's known values lie apart: the median over the rows."""
+    """How far the darker and the lighter tenth of a row's known values lie apart: median over the rows."""
     rows = np.nonzero(known.sum(axis=1) >= _MIN_ROW_PX)[0]
     ordered = np.sort(np.where(known, values, np.inf)[rows], axis=1)
     last = known[rows].sum(axis=1) - 1
     lines = np.arange(len(rows))
-    steps = (
-        ordered[lines, np.round(0.9 * last).astype(int)] - ordered[lines, np.round(0.1 * last).astype(int)]
-    )
+    low, high = (np.round(share * last).astype(int) for share in (0.1, 0.9))
+    steps = ordered[lines, high] - ordered[lines, low]
     return float(np.median(steps)) if len(rows) else 0.0
 
 

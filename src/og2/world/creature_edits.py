@@ -39,7 +39,10 @@ _MAX_EYE_ERROR = 0.09  # of ln radius
 _EYE_GAP = 0.05  # radii between two eyes at least
 _MAX_EYE_MOVE = 0.055
 _MAX_LEFT = 0.30  # of a part that had to go
+_MAX_LEFT_ARM = 0.15
 _LIMB_RATIO = (0.60, 1.65)
+_REACH_RATIO = (0.87, 1.15)
+_SHOULDER = (0.82, 0.10)  # of the half width; radii below the middle
 _OPEN_AREA, _CLOSED_AREA = 0.070, 0.058  # square radii
 _OPEN_HEIGHT, _CLOSED_HEIGHT = 0.050, 0.050  # standard deviations, radii
 _MAX_ASKEW = 0.05  # radii between the middles of mouth and eyes
@@ -138,8 +141,13 @@ def _pair_of(scenario: Scenario, sights: tuple[Sight, Sight], found: Found) -> _
     found.region = found.region | at_size(other.mask, scenario.old.shape[:2])
     (old, where), (new, _) = (window(view, one.mask | other.mask) for view in views)
     frames = [find_frame(v, fill_holes(c.mask[where])) for v, c in ((old, one), (new, other))]
-    assert frames[0] is not None
-    assert frames[1] is not None
+    if frames[0] is None:
+        found.unclear_source = "the creature of the source cannot be measured"
+        return None
+    if frames[1] is None:
+        reason = "unknown: the creature cannot be measured"
+        found.aspects.append(Aspect("there", 0.0, met=False, reason=reason))
+        return None
     return _Pair(one, other, frames[0], frames[1], old.background)
 
 
@@ -220,14 +228,27 @@ def _off(values: FloatArray, color: FloatArray) -> FloatArray:
 
 
 def _whole_arm(pair: _Pair, zone: BoolArray, _: str) -> tuple[bool, str]:
-    """The old arm is gone and the new one has its size."""
+    """The old arm is gone, the new one has its size and reaches as far from the shoulder."""
     old, new = zone & pair.old.is_limb, zone & pair.new.is_limb
     gone = old & ~dilate(new, 1.5)
     stays = _off(pair.new.lab, pair.old.skin) < _OWN_COLOR_DE
     left = float(stays[gone].mean()) if gone.sum() >= 6 else 0.0
     ratio = float(new.sum()) / max(float(old.sum()), 1.0)
-    met = left <= _MAX_LEFT and _LIMB_RATIO[0] <= ratio <= _LIMB_RATIO[1]
-    return met, "" if met else f"{left:.2f} of the old arm is left, the new one has {ratio:.2f} of its area"
+    reach = _reach(pair.new, new) / max(_reach(pair.old, old), 0.1)
+    met = left <= _MAX_LEFT_ARM and _LIMB_RATIO[0] <= ratio <= _LIMB_RATIO[1]
+    met = met and _REACH_RATIO[0] <= reach <= _REACH_RATIO[1]
+    said = f"{left:.2f} of the old arm is left, the new has {ratio:.2f} of its area, {reach:.2f} of its reach"
+    return met, "" if met else said
+
+
+def _reach(frame: Frame, limbs: BoolArray) -> float:
+    """How far the largest limb goes from the shoulder, in radii; 0 without one."""
+    parts = components(limbs, smallest=3)
+    if not parts:
+        return 0.0
+    side = 1.0 if float(frame.u[parts[0]].mean()) > 0 else -1.0
+    away = np.hypot(side * frame.u - _SHOULDER[0] * frame.wide, frame.v - _SHOULDER[1])
+    return float(np.quantile(away[parts[0]], 0.98))
 
 
 def _whole_gaze(pair: _Pair, _: BoolArray, value: str) -> tuple[bool, str]:

@@ -257,8 +257,7 @@ def _not_one_color(view: View, inner: BoolArray, texture: Texture) -> str:
         away = np.where(nearer[:, None], away, other)
     ys, xs = np.nonzero(inner)
     place = np.stack([xs - xs.mean(), ys - ys.mean()], axis=1)
-    slope = np.linalg.solve(place.T @ place + 1e-3 * np.eye(2), place.T @ (away - away.mean(axis=0)))
-    run = place @ slope
+    run = place @ np.linalg.lstsq(place, away - away.mean(axis=0), rcond=None)[0]
     lit = texture.tones[0] + _BLACK  # what light scales, from black
     length = math.dist(lit, _ZERO)
     along = run @ lit / length

@@ -108,7 +108,7 @@ def make_retouch(rng: Generator, split: str, world: World) -> Edit | None:
         factor = _EYE_FACTOR if what == "larger" else 1.0 / _EYE_FACTOR
         size = anatomy.eye_size * factor
         low, high = RANGES["eye_size"]
-        if not 0.8 * low <= size <= 1.15 * high:
+        if not low <= size <= 1.15 * high:  # below, a core is a pixel or two wide at 128 px
             return None
         apart = max(anatomy.eye_separation, 2.0 * size + EYE_GAP)
         new = replace(anatomy, eye_size=size, eye_separation=apart)

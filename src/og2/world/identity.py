@@ -36,6 +36,7 @@ TOLERANCE: dict[str, float] = {
 }
 _FARTHEST = 8.0  # tolerances: beyond, a measure counts no more
 _POWER = 4.0  # of the norm that sums up: one measure that is far off weighs more than many that are a bit
+_BLEND = 0.5  # of the distance to the nearer reference; a stranger comes no nearer to a mixture than 0.67
 _CREATURE = (1.0, 0.25)  # distance worth 5, and how fast the score falls
 _GIZMO = (3.9, 0.6)  # dE
 _OUTLINE_DE = 60.0  # what a point inside is worth against one outside
@@ -92,7 +93,7 @@ def is_blend(seen: SeenCreature, references: Sequence[SeenCreature]) -> bool:
         mixed = SeenCreature(
             {}, (one.measures + other.measures) / 2, one.box, one.center, one.mask, one.horns, one.spots
         )
-        if creature_distance(seen, mixed) < 0.7 * own and own > _CREATURE[0]:
+        if creature_distance(seen, mixed) < _BLEND * own and own > _CREATURE[0]:
             return True
     return False
 

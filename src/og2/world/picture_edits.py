@@ -14,7 +14,17 @@ import numpy as np
 
 from og2.world.creature_edits import judge_motion, judge_retouch
 from og2.world.detect import Detected
-from og2.world.measures import MAX_TRACE, Aspect, affine_between, at_size, overlap, rate, shows_through, trace
+from og2.world.measures import (
+    MAX_TRACE,
+    Aspect,
+    affine_between,
+    at_size,
+    outer_sides,
+    overlap,
+    rate,
+    shows_through,
+    trace,
+)
 from og2.world.object_edits import Found, Scenario, match_others
 from og2.world.palette import lab_to_srgb, srgb_to_lab
 from og2.world.pixels import BoolArray, FloatArray, dilate, distance, erode
@@ -27,6 +37,7 @@ _MIN_WHITE = 0.98
 _MIN_SAME = 0.90
 _MIN_SAME_PICTURE = 0.98  # after a change of tone: the smallest object covers 3 % of a picture
 _SAME_DE = 10.0
+_MAX_UNEVEN = 4.5  # dE that one side of a picture may differ from the change of the whole
 _MIN_OVERLAP = 0.85
 _MAX_SHOWN_THROUGH = 0.22  # of the old letters
 _SLOPES = tuple(float(s) for s in np.arange(0.4, 2.01, 0.04))
@@ -109,8 +120,13 @@ def _tone(scenario: Scenario, rule: EditRequirements, _: tuple[Sight, Sight], fo
     change = affine_between(old[fitted][::3], new[fitted][::3])
     expected = srgb_to_lab(np.clip(lab_to_srgb(old @ change[:3] + change[3]), 0.0, 1.0))
     rest = float((distance(expected, new) <= _SAME_DE).mean())
-    same = rest >= _MIN_SAME_PICTURE
-    reason = "" if same else f"only {rest:.3f} of the picture is the source in other colours"
+    off = (new - expected).reshape(scenario.old.shape)
+    sides = outer_sides(np.ones(off.shape[:2], dtype=bool))
+    uneven = max(float(np.linalg.norm(off[side].mean(axis=0))) for side in sides)
+    same = rest >= _MIN_SAME_PICTURE and uneven <= _MAX_UNEVEN
+    reason = (
+        "" if same else f"only {rest:.3f} of it is the source in other colours, one side {uneven:.1f} dE off"
+    )
     found.aspects.append(Aspect("same picture", rate("preservation", rest), same, reason))
 
 

@@ -84,8 +84,8 @@ def denoised(image: FloatArray, limit: float) -> FloatArray:
     Evens out grain and keeps edges and thin lines.   Shapes: (H, W, 3) -> same.   Source: the sigma filter
     (Lee 1983).
     """
-    total, count = image.copy(), np.ones(image.shape[:2])
-    height, width = count.shape
+    height, width = image.shape[:2]
+    total, count = image.copy(), np.ones((height, width))
     for dy, dx in ((0, 1), (1, -1), (1, 0), (1, 1)):
         left, right = max(0, -dx), width - max(0, dx)
         here = (slice(0, height - dy), slice(left, right))

@@ -81,11 +81,11 @@ def score_edit(source_image: Any, image: Any, requirements: EditRequirements) ->
     scenario = Scenario(before, after, srgb_to_lab(old), srgb_to_lab(new))
     if requirements.kind in PICTURE_KINDS:
         if requirements.kind in WHOLE_PICTURE_KINDS:  # nothing in it is named
-            seen, sight = (Sight(view=reading.view, reason=reading.reason) for reading in (before, after))
+            sights = [Sight(view=seen.view, reason=seen.reason) for seen in (before, after)]
         else:
-            seen, sight = source.sight, look(image)
-        found = judge_picture_edit(scenario, requirements, seen, sight)
-        return _judged(scenario, found, quality_of(requirements.kind, found, sight))
+            sights = [source.sight, look(image)]
+        found = judge_picture_edit(scenario, requirements, sights[0], sights[1])
+        return _judged(scenario, found, quality_of(requirements.kind, found, sights[1]))
     return _judged(scenario, judge_object_edit(scenario, requirements), perceptual_quality(after))
 
 

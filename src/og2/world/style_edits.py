@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from og2.world.background import View
 from og2.world.measures import Aspect, outer_sides, rate
@@ -17,9 +18,12 @@ from og2.world.pixels import FloatArray, blurred, box_mean, dilate, distance, er
 from og2.world.requirements import EditRequirements
 from og2.world.subjects import Sight
 
+IntArray = NDArray[np.int64]
+
 _MIN_SAME = 0.985  # of the picture: the smallest object covers 3 %
 _SAME_DE = 10.0
 _MAX_BLOCK_REST = 0.30  # of the source's detail inside a block
+_MAX_BLOCK_REST_ON_A_SIDE = 0.42
 _BLOCKS = (14, 44)  # along the shorter side
 _SEPIA_B, _SEPIA_SPREAD = 15.5, 6.0
 _MAX_FILLED = 0.34  # of an object's colour inside its outline
@@ -48,24 +52,34 @@ def judge_style(
 def _pixelated(scenario: Scenario, view: View) -> tuple[float, float]:
     """Blocks of one colour, each the mean of what the source has there."""
     old, new = scenario.old, scenario.new
-    best = (np.inf, 0.0)
+    best, same, uneven = np.inf, 0.0, np.inf
     for rows, columns in _grids(old.shape[0], old.shape[1], view.scale):
         means = [_block_means(lab, rows, columns) for lab in (old, new)]
-        detail, rest = (float(distance(lab, m).mean()) for lab, m in zip((old, new), means, strict=True))
-        ratio = rest / max(detail, 0.2)
-        if ratio < best[0]:
-            best = (ratio, float((distance(means[0], means[1]) <= _SAME_DE).mean()))
-    return min(1.5, _MAX_BLOCK_REST / max(best[0], 0.01)), best[1]
+        detail, rest = (distance(lab, mean) for lab, mean in zip((old, new), means, strict=True))
+        ratio = float(rest.mean()) / max(float(detail.mean()), 0.2)
+        if ratio < best:
+            best, same = ratio, float((distance(means[0], means[1]) <= _SAME_DE).mean())
+            uneven = _most_on_a_side(rest, detail)
+    return min(1.5, _MAX_BLOCK_REST / max(best, 0.01), _MAX_BLOCK_REST_ON_A_SIDE / max(uneven, 0.01)), same
 
 
-def _grids(height: int, width: int, scale: float) -> Iterator[tuple[FloatArray, FloatArray]]:
+def _most_on_a_side(rest: FloatArray, detail: FloatArray) -> float:
+    """The largest share of the source's detail that is left on a side of the picture that has some."""
+    least = 0.25 * float(detail.mean())
+    sides = list(outer_sides(np.ones(detail.shape, dtype=bool)))
+    rich = [side for side in sides if float(detail[side].mean()) >= least]
+    return max((float(rest[side].mean() / detail[side].mean()) for side in rich), default=0.0)
+
+
+def _grids(height: int, width: int, scale: float) -> Iterator[tuple[IntArray, IntArray]]:
     """For every possible side of a block in given pixels the blocks' numbers along rows and columns."""
     side = min(height, width) * scale
     for block in range(max(2, round(side / _BLOCKS[1])), round(side / _BLOCKS[0]) + 1):
-        yield tuple((((np.arange(n) + 0.5) * scale) // block).astype(np.int64) for n in (height, width))
+        rows, columns = (((np.arange(n) + 0.5) * scale) // block for n in (height, width))
+        yield rows.astype(np.int64), columns.astype(np.int64)
 
 
-def _block_means(lab: FloatArray, rows: FloatArray, columns: FloatArray) -> FloatArray:
+def _block_means(lab: FloatArray, rows: IntArray, columns: IntArray) -> FloatArray:
     for axis, index in ((0, rows), (1, columns)):
         starts = np.nonzero(np.diff(index, prepend=-1))[0]
         counts = np.bincount(index)
@@ -92,6 +106,8 @@ def _sepia(scenario: Scenario, _: View) -> tuple[float, float]:
 def _outline(scenario: Scenario, view: View) -> tuple[float, float]:
     """Things are hollow, nearly of the paper's colour inside their outlines; the backdrop stays."""
     old, new, behind = scenario.old, scenario.new, view.background
+    if not view.mask.any():
+        return 0.0, 0.0
     toward = old - behind
     left = ((new - behind) * toward).sum(axis=-1) / np.maximum((toward**2).sum(axis=-1), 60.0)
     inside = erode(view.mask, 3.0)
@@ -114,8 +130,8 @@ def _halftone(scenario: Scenario, view: View) -> tuple[float, float]:
         free = np.ones_like(free)
     lightest, was = (float(np.quantile(lab[..., 0][free], 0.97)) for lab in (new, old))
     paper = (lightest - was) / max(_PAPER_L - was, 1.0)
-    fine = new[..., 0] - box_mean(new[..., 0], 3)
-    detail = np.abs(fine)
+    fine, was_fine = (lab[..., 0] - box_mean(lab[..., 0], 3) for lab in (new, old))
+    detail = np.abs(fine) - np.abs(was_fine)
     sides = [float(detail[side].mean()) for side in outer_sides(np.ones_like(free))]
     even = min(sides) / max(float(detail.mean()), 1e-6)
     amounts = (paper / _MIN_PAPER, _rows_of_dots(np.where(free, fine, 0.0)) / _MIN_DOTS, even / _MIN_EVEN)
