@@ -80,9 +80,11 @@ def judge_motion(
     value = str(getattr(rule.creature, asked))
     if pair is None:
         return
-    # What lies outside the zone is compared by pixels, which says more than words; not so what moves along.
-    for word in (asked, *(("left_arm", "right_arm", "gaze") if asked == "facing" else ())):
-        _pose_word(found, word, value if word == asked else pair.before.words[word].value, pair.after)
+    _pose_word(found, asked, value, pair.after)
+    for word in POSE_WORDS:
+        # The mouth moves with a face, and the face is compared as a whole.
+        if word != asked and (word, asked) != ("mouth", "facing"):
+            _same_pose_word(found, word, pair, may_be_unread=asked != "facing")
     zone = _zone(pair, asked)
     _same_elsewhere(found, pair, zone, ())
     _own_colors(found, pair, zone, asked)
@@ -100,8 +102,8 @@ def judge_retouch(
     if pair is None:
         return
     what = "spots" if rule.factor is None else "eyes"
-    if what == "eyes":
-        _pose_word(found, "gaze", pair.before.words["gaze"].value, pair.after)
+    for word in POSE_WORDS:
+        _same_pose_word(found, word, pair, may_be_unread=word != "gaze")
     zone = _zone(pair, what)
     _same_elsewhere(
         found, pair, zone, ("spots", "spot size") if what == "spots" else ("eye size", "eye separation")
@@ -157,6 +159,13 @@ def _pose_word(found: Found, word: str, wanted: str | None, after: SeenCreature)
     score = 10.0 if met else 5.0 if seen.value is None else 0.0
     reason = "" if met else f"{word.replace('_', ' ')} is {seen.value}, not {wanted} {seen.reason}".rstrip()
     found.aspects.append(Aspect(word, score, met, reason))
+
+
+def _same_pose_word(found: Found, word: str, pair: _Pair, may_be_unread: bool) -> None:
+    """What the edit is not about reads as before; unread it may be where the pixels speak for it."""
+    old, new = pair.before.words[word].value, pair.after.words[word].value
+    if old is not None and not (new is None and may_be_unread):
+        _pose_word(found, word, old, pair.after)
 
 
 def _zone(pair: _Pair, what: str) -> BoolArray:
