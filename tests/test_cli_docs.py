@@ -15,12 +15,13 @@ import pytest
 from PIL import Image
 
 from og2.cli import run as og2
+from og2.evals.command import _certify_parser, _eval_parser
 
 ROOT = Path(__file__).parents[1]
 MINI = ROOT / "src" / "og2" / "checkpoints" / "mini" / "transformer" / "config.json"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINE = re.compile(r'^(?: {4}|\$ )?(?:echo (?P<said>"[^"]*") \| )?(?P<line>og2 (?!COMMAND).*?)(?:\s+#.*)?$')
-LONG = ("train", "eval", "cache", "data", "export")
+LONG = ("train", "eval", "cache", "data", "export", "world")
 
 
 def commands(page: Path) -> list[tuple[list[str], str | None]]:
@@ -41,7 +42,7 @@ def commands(page: Path) -> list[tuple[list[str], str | None]]:
 def adapted(arguments: list[str]) -> list[str]:
     """The line as it can be run here: offline, and without hours of work."""
     if arguments[0] in LONG:
-        return [arguments[0], *(arguments[1:2] if arguments[0] in ("eval", "data") else []), "--help"]
+        return [*arguments[: 2 if arguments[0] in ("eval", "data", "world") else 1], "--help"]
     if "--model" in arguments and arguments[0] in ("generate", "edit") and "--dry-run" not in arguments:
         return [*arguments, "--dry-run"]
     return arguments
@@ -75,6 +76,15 @@ def test_every_command_of_a_page_works(
         monkeypatch.setattr(sys, "stdin", io.StringIO(said or ""))
         code = og2(line)
         assert code == 0, f"og2 {shlex.join(line)}: {capsys.readouterr().err}"
+
+
+def test_lines_that_measure_name_options_that_exist() -> None:
+    parsers = {("eval", "mini"): _eval_parser(), ("world", "certify"): _certify_parser()}
+    lines = [arguments for page in PAGES for arguments, _ in commands(page)]
+    measuring = [line for line in lines if tuple(line[:2]) in parsers]
+    assert len(measuring) > 3
+    for line in measuring:
+        parsers[line[0], line[1]].parse_args(line[2:])  # ends the test when an option is unknown
 
 
 def test_the_pages_hold_commands() -> None:

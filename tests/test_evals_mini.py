@@ -1,95 +1,43 @@
 """The mini benchmark: an oracle scores 1, controls are ordered, a stopped run ends with the same numbers."""
 
 import json
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
+from oracle import Oracle, PassThrough
 
 from og2.errors import ConfigError, RequestError
-from og2.evals.asking import plain
+from og2.evals.asking import _ROUTING, plain
 from og2.evals.certificate import Certificate
 from og2.evals.certify import Plan, certify
 from og2.evals.command import _eval_parser, _options
+from og2.evals.conditions import corrupted
+from og2.evals.controls import through_vae
 from og2.evals.intervals import corrected, mean_of, mean_of_families, paired_difference, share_of, wilson
 from og2.evals.items import (
     PLAIN_DRAW,
-    ask_items,
     draw_items,
     edit_items,
     families_of,
+    full_ask_items,
     picture_items,
-    route_items,
 )
 from og2.evals.mini import Options, evaluate
 from og2.evals.near_miss import meets
 from og2.evals.page import write_page
-from og2.evals.report import format_report
+from og2.evals.report import controls_table, format_report
 from og2.evals.seeds import SEALED_VARIABLE, seed_of
+from og2.world.dialogue import QUESTION_KINDS
+from og2.world.known import Known
 from og2.world.prompts import sample_prompt
+from og2.world.questions import MORE_KINDS
 from og2.world.render import render
+from og2.world.score import score_edit
 from og2.world.spec import split_of
 
 N = 3
 PLAIN = ("plain single", "plain recolour", "plain add", "plain remove")
-
-
-class PassThrough(torch.nn.Module):
-    """A VAE that loses nothing."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def encode(self, pixels):
-        return SimpleNamespace(latent_dist=SimpleNamespace(mode=lambda: pixels))
-
-    def decode(self, latents, return_dict):
-        assert not return_dict
-        return (latents,)
-
-
-class Oracle:
-    """Answers every request rightly, or copies the source, or stops after so many calls."""
-
-    profile = SimpleNamespace(native_size=64, name="oracle")
-    vae = PassThrough()
-
-    def __init__(self, limit, seed=0, copies=False, patience=10**9):
-        self.truths = {}
-        for task in ("t2i", "edit"):
-            for item in picture_items(task, "plain", seed, limit):
-                self.truths[(item.prompt, item.seed)] = item.truth
-        self.answers = {q: a for item in ask_items(limit, seed) for _, q, a in item.questions}
-        self.routes = {r.text: r.wants_image for r in route_items(limit, seed)}
-        self.by_picture = {}
-        for item in ask_items(limit, seed):
-            for _, question, answer in item.questions:
-                self.by_picture[(render(item.scene, 64).numpy().tobytes(), question)] = answer
-        self.copies, self.patience, self.calls = copies, patience, 0
-
-    def __call__(self, prompts, preset, output_type, seed, input_images=None):
-        assert output_type == "pil"
-        assert preset in ("t2i", "edit")
-        self.calls += 1
-        if self.calls > self.patience:
-            raise KeyboardInterrupt
-        if input_images is not None and self.copies:
-            return SimpleNamespace(images=[pictures[0] for pictures in input_images])
-        scenes = [self.truths[key] for key in zip(prompts, seed, strict=True)]
-        return SimpleNamespace(images=[Image.fromarray(render(s, 64).numpy()) for s in scenes])
-
-    def describe(self, image, question):
-        self.calls += 1
-        if self.calls > self.patience:
-            raise KeyboardInterrupt
-        return self.by_picture[(np.asarray(image).tobytes(), question)].capitalize() + "."
-
-    def chat(self, text, input_images, **_options):
-        assert len(input_images) <= 1
-        return SimpleNamespace(images=[1] if self.routes[text] else [])
 
 
 def options(**given):
@@ -150,12 +98,13 @@ def test_a_run_stopped_anywhere_and_resumed_ends_with_the_same_numbers(tmp_path)
     assert evaluate(Oracle(2), how, folder).to_dict() == whole
 
 
-def test_a_missing_or_broken_picture_is_listed_and_lowers_n(tmp_path):
+@pytest.mark.parametrize("broken", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", "cut"])
+def test_a_missing_or_broken_picture_is_listed_and_lowers_n(tmp_path, broken):
     how = options(tasks=("t2i",), families=(PLAIN_DRAW,), controls=False)
     evaluate(Oracle(N), how, tmp_path)
     pictures = sorted((tmp_path / "pictures").rglob("*.png"))
     pictures[0].unlink()
-    pictures[1].write_bytes(b"no picture")
+    pictures[1].write_bytes(pictures[1].read_bytes()[:200] if broken == "cut" else broken)
     found = evaluate(Oracle(N), options(**{**vars(how), "generate": False}), tmp_path)
     assert found.tasks["t2i"].score.n == N - 2
     assert found.to_dict()["t2i"]["missing"] == ["t2i/plain_single/0000", "t2i/plain_single/0001"]
@@ -167,6 +116,44 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
     evaluate(Oracle(N), how, tmp_path)
     with pytest.raises(RequestError, match="another run"):
         evaluate(Oracle(N), options(**{**vars(how), "seed": 1, "seeds": "seed 1"}), tmp_path)
+
+
+def test_a_folder_that_does_not_say_what_it_holds_is_refused(tmp_path):
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(RequestError, match="does not say"):
+        evaluate(Oracle(1), options(tasks=("t2i",)), tmp_path)
+
+
+def test_the_plain_world_asks_what_the_small_model_learned_and_nothing_else():
+    asked = {task: families_of(task, "plain") for task in ("t2i", "edit", "incontext")}
+    assert asked == {"t2i": PLAIN[:1], "edit": PLAIN[1:], "incontext": ()}
+    assert len(picture_items("t2i", "plain", 0, None)) == 200
+    assert len(picture_items("edit", "plain", 0, None)) == 100
+    found = evaluate(Oracle(1), Options(limit=1, world="plain", tasks=("incontext",), controls=False))
+    assert found.to_dict()["incontext"]["n"] == 0
+    assert "no items" in format_report(found)
+
+
+def test_pictures_are_as_large_as_their_family_needs_and_references_are_not_made_smaller():
+    families = (PLAIN_DRAW, "two", "single_object")
+    oracle = Oracle(1, world="full", families=families)
+    how = Options(limit=1, tasks=("t2i", "incontext"), families=families, controls=False)
+    data = evaluate(oracle, how).to_dict()
+    assert data["t2i"]["breakdown"][PLAIN_DRAW]["px"] == 64
+    assert data["t2i"]["breakdown"]["two"]["px"] == 128
+    assert data["incontext"]["breakdown"]["single_object"]["px"] == 256
+    small = evaluate(oracle, Options(**{**vars(how), "size": 64, "tasks": ("t2i",)})).to_dict()
+    assert "certificate" in data["t2i"]["breakdown"]["two"]
+    assert "certificate" not in small["t2i"]["breakdown"]["two"]
+
+
+def test_controls_alone_ask_the_model_for_nothing():
+    oracle = Oracle(N)
+    found = evaluate(oracle, options(tasks=("t2i", "understanding"), families=(PLAIN_DRAW,), model=False))
+    assert oracle.calls == 0
+    assert found.tasks["t2i"].score.n == 0
+    assert found.tasks["t2i"].missing == []
+    assert found.tasks["t2i"].controls["ground truth"][0].n == N
 
 
 def test_every_score_has_its_interval_and_number_of_items_in_json(report):
@@ -192,12 +179,24 @@ def test_the_table_and_the_page_name_every_family_and_control_and_show_the_worst
         if "class='item bad'" in page
         else True
     )
+    rows = controls_table(report).splitlines()
+    assert len(rows) == 2 + len({f for task in report.tasks.values() for f in task.families} - {_ROUTING})
+    assert all(name in rows[0] for task in report.tasks.values() for name in task.controls)
     with pytest.raises(FileExistsError, match="already"):
         write_page(report, path)
 
 
 @pytest.mark.parametrize(
-    "given", [{"limit": 0}, {"limit": -3}, {"tasks": ()}, {"tasks": ("x",)}, {"families": ("x",)}]
+    "given",
+    [
+        {"limit": 0},
+        {"limit": -3},
+        {"tasks": ()},
+        {"tasks": ("x",)},
+        {"families": ("x",)},
+        {"size": 100},
+        {"size": 16},
+    ],
 )
 def test_what_leaves_nothing_to_score_is_refused(given):
     with pytest.raises(RequestError):
@@ -220,6 +219,13 @@ def test_prompts_are_distinct_and_name_a_tuple_that_is_never_trained_on():
     for item in items:
         (said,) = item.every_word.objects
         assert split_of((said.shape, said.color, said.size, said.position)) == "test"
+
+
+def test_questions_about_the_full_world_are_of_every_kind_and_the_same_for_one_seed():
+    items = full_ask_items(24, 3)
+    kinds = {kind for item in items for kind, _, _ in item.questions}
+    assert kinds >= {f"full {k}" for k in (*QUESTION_KINDS, *MORE_KINDS)}
+    assert items[:9] == full_ask_items(9, 3)
 
 
 def test_every_prompt_is_met_by_its_own_scene_in_words():
@@ -246,6 +252,27 @@ def test_seeds_are_public_sealed_fresh_or_a_number(monkeypatch):
 def test_scoring_alone_needs_the_folder_with_the_pictures():
     with pytest.raises(ConfigError, match="--out"):
         _options(_eval_parser().parse_args(["--score-only"]))
+
+
+def test_a_limit_of_nothing_is_refused_on_the_command_line_too():
+    with pytest.raises(RequestError, match="limit=0"):
+        evaluate(Oracle(1), _options(_eval_parser().parse_args(["--limit", "0"])))
+
+
+def test_a_source_that_is_looked_at_once_gives_the_same_verdicts():
+    edit = edit_items(1, 0)[0]
+    source, target = render(edit.source, 64).numpy(), render(edit.target, 64).numpy()
+    kept = Known(source)
+    for picture in (target, source, np.zeros_like(source)):
+        assert score_edit(kept, picture, edit.requirements) == score_edit(source, picture, edit.requirements)
+
+
+def test_a_round_trip_in_batches_keeps_the_order_of_pictures_of_any_size():
+    rng = np.random.default_rng(0)
+    sizes = (64,) * 40 + (128, 64, 128)
+    pictures = [rng.integers(0, 256, (s, s, 3), dtype=np.uint8) for s in sizes]
+    for picture, back in zip(pictures, through_vae(PassThrough(), pictures), strict=True):
+        assert np.array_equal(picture, back)
 
 
 def test_wilson_agrees_with_published_values():
@@ -283,20 +310,52 @@ def test_a_scorers_errors_are_taken_out_of_a_share():
     assert corrected(wilson(1, 2), 0.5, 0.5).score == 0.5
 
 
+PLAIN_TASK = ("t2i/plain single",)
+
+
 def test_a_certificate_stopped_and_resumed_equals_one_that_was_not(tmp_path):
-    plan = Plan(12, 2, tasks=("t2i/plain single",), conditions=("clean", "shifted"))
+    plan = Plan(12, 2, tasks=PLAIN_TASK, conditions=("clean", "shifted"), kinds=2)
     whole, state = certify(plan), tmp_path / "state"
-    stopped = Plan(12, 2, tasks=plan.tasks, conditions=("clean",))
-    certify(stopped, state)
+    certify(replace(plan, conditions=("clean",)), state)
     with state.open("a") as file:
         file.write('{"block": "t2i/plain single|shif')  # killed while writing
+    assert certify(replace(plan, seconds=0.0), state).counts[PLAIN_TASK[0]]["shifted"] == {}
     assert certify(plan, state) == whole
     path = tmp_path / "certificate.json"
     path.write_text(json.dumps(whole.to_dict()))
     assert Certificate.load(path).summary() == whole.summary()
-    assert "half removed" in whole.format()
-    with pytest.raises(ConfigError, match="another plan"):
-        certify(Plan(12, 9, tasks=plan.tasks), state)
+    for text in (whole.format(), whole.markdown()):
+        assert "half removed" in text
+    for other in (replace(plan, seed=9), replace(plan, kinds=3)):
+        with pytest.raises(ConfigError, match="another plan"):
+            certify(other, state)
+    state.write_text("nothing")
+    with pytest.raises(ConfigError, match="no state"):
+        certify(plan, state)
+
+
+def test_two_processes_measure_what_one_measures():
+    plan = Plan(20, 2, tasks=PLAIN_TASK, conditions=("clean", "jpeg 75"), kinds=1)
+    assert certify(replace(plan, workers=2)) == certify(plan)
+
+
+def test_a_certificate_takes_as_many_near_misses_and_conditions_as_it_is_told():
+    plan = Plan(6, 2, tasks=PLAIN_TASK, conditions=("clean", "blur 1.0"), kinds=2, n_conditions=4)
+    cells = certify(plan).counts[PLAIN_TASK[0]]
+    assert {c: cells[c]["correct"][1] for c in cells} == {"clean": 6, "blur 1.0": 4}
+    wrong = {c: sum(n for kind, (_, n) in cells[c].items() if kind != "correct") for c in cells}
+    assert wrong == {"clean": 12, "blur 1.0": 8}
+    for nothing in ({"n": 0}, {"kinds": 0}, {"n_conditions": 0}, {"tasks": ("x",)}, {"conditions": ("VAE",)}):
+        with pytest.raises(RequestError):
+            certify(replace(plan, **nothing))
+
+
+def test_a_condition_changes_pixels_but_neither_size_nor_number():
+    pictures = [render(item.scene, 64).numpy() for item in draw_items(2, 0)]
+    for condition in ("blur 1.0", "noise 8", "half size", "jpeg 75"):
+        changed = corrupted(pictures, condition, None, np.random.default_rng(0))
+        assert [p.shape for p in changed] == [p.shape for p in pictures]
+        assert not np.array_equal(changed[0], pictures[0])
 
 
 def test_the_certificate_in_the_package_can_be_read():

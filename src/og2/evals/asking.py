@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from og2.evals.items import NUM_ASK, NUM_ROUTE, ask_items, route_items
+from og2.evals.items import NUM_ASK, NUM_ROUTE, ask_items, full_ask_items, route_items
 from og2.evals.outcomes import Outcome
 from og2.evals.report import Row, TaskReport
 from og2.evals.store import Store
@@ -45,12 +45,14 @@ def plain(text: str) -> str:
 
 
 def _questions(pipe: Any, options: Any, size: int, store: Store, report: TaskReport) -> list[Asked]:
-    items = ask_items(min(NUM_ASK, options.limit or NUM_ASK), options.seed)
+    most = min(NUM_ASK, options.limit or NUM_ASK)
+    items = list(enumerate(ask_items(most, options.seed)))
+    items += enumerate(full_ask_items(most, options.seed)) if options.world == "full" else ()
     done: list[Asked] = []
-    for number, item in enumerate(items):
-        picture = render_batch([item.scene], size)[0].numpy()
+    for place, (number, item) in enumerate(items):
+        picture = render_batch([item.scene], options.size or max(size, item.px))[0].numpy()
         for kind, question, right in item.questions:
-            key = f"understanding/{kind}/{number:04d}"
+            key = f"understanding/{kind.replace(' ', '_')}/{number:04d}"
             said = store.answer(key)
             if said is None and options.generate:
                 said = str(pipe.describe(Image.fromarray(picture), question))
@@ -64,7 +66,7 @@ def _questions(pipe: Any, options: Any, size: int, store: Store, report: TaskRep
             outcome = Outcome(float(passed), passed, reason)
             report.rows.append(Row(key, kind, question, (picture,), outcome))
         if options.on_item is not None:
-            options.on_item("understanding", number + 1, len(items))
+            options.on_item("understanding", place + 1, len(items))
     return done
 
 

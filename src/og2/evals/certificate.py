@@ -85,3 +85,56 @@ class Certificate:
                 lines.append("".join(row))
             lines.append("")
         return "\n".join(lines)
+
+    def markdown(self) -> str:
+        """The certificate as Markdown: a table of the tasks, one of the conditions, and one of the kinds."""
+        conditions = list(dict.fromkeys(c for cells in self.counts.values() for c in cells))
+        blocks = [
+            _table(["task", "right accepted", "near misses accepted", "worst kind", "n"], self._tasks())
+        ]
+        if len(conditions) > 1:
+            blocks.append(_table(["condition, all tasks", "right", "near misses", "n"], self._conditions()))
+        blocks.append(_table(["kind of picture, all tasks, clean", "accepted", "n"], self._kinds()))
+        return "\n\n".join(blocks)
+
+    def _tasks(self) -> list[list[str]]:
+        rows: list[list[str]] = []
+        for task, conditions in self.counts.items():
+            kinds = conditions.get(CLEAN, {})
+            right, wrong = wilson(*kinds.get(RIGHT, (0, 0))), _pooled([kinds])
+            rates = {kind: k / n for kind, (k, n) in kinds.items() if kind != RIGHT and n}
+            worst = max(rates, key=lambda kind: rates[kind], default="")
+            named = f"{worst} {rates[worst]:.3f}" if worst and rates[worst] > 0 else "-"
+            rows.append([task, _interval(right), _interval(wrong), named, f"{right.n}, {wrong.n}"])
+        return rows
+
+    def _conditions(self) -> list[list[str]]:
+        rows: list[list[str]] = []
+        for name in dict.fromkeys(c for cells in self.counts.values() for c in cells):
+            cells = [conditions[name] for conditions in self.counts.values() if conditions.get(name)]
+            right = wilson(*(sum(c.get(RIGHT, (0, 0))[i] for c in cells) for i in (0, 1)))
+            wrong = _pooled(cells)
+            rows.append([name, _interval(right), _interval(wrong), f"{right.n}, {wrong.n}"])
+        return rows
+
+    def _kinds(self) -> list[list[str]]:
+        cells = [conditions.get(CLEAN, {}) for conditions in self.counts.values()]
+        names = dict.fromkeys(kind for kinds in cells for kind in kinds)
+        found = {kind: [kinds[kind] for kinds in cells if kind in kinds] for kind in names}
+        shares = {kind: wilson(sum(k for k, _ in own), sum(n for _, n in own)) for kind, own in found.items()}
+        return [[kind, _interval(share), str(share.n)] for kind, share in shares.items()]
+
+
+def _pooled(cells: list[dict[str, tuple[int, int]]]) -> Share:
+    """Share accepted of all wrong pictures."""
+    wrong = [cell for kinds in cells for kind, cell in kinds.items() if kind != RIGHT]
+    return wilson(sum(k for k, _ in wrong), sum(n for _, n in wrong))
+
+
+def _interval(share: Share) -> str:
+    return f"{share.score:.3f} [{share.low:.3f}, {share.high:.3f}]" if share.n else ""
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

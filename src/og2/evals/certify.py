@@ -1,40 +1,43 @@
 """Measures the scorer itself: how often it accepts right pictures and refuses wrong ones.
 
-Right pictures and every kind of near miss are drawn fresh for each task, clean and under conditions that a
-model's pictures bring along (blur, noise, half resolution, JPEG, a round trip through a VAE) and under shifts
-of what the scorer knows (colours and sizes moved, a second manner of drawing). Done in blocks that depend
-only on seed, task and number, so a stopped run goes on where it was.
+Right pictures and every kind of near miss are drawn fresh for each task, clean and under the conditions of
+`conditions`. Done in blocks that depend only on seed, task and number, so a stopped run goes on where it was,
+and several processes do the same as one. A block's pictures are drawn once for all conditions that only
+change pixels, and a source or reference is looked at once for all that is compared with it.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
+import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator
-from PIL import Image
 
+from og2.data.workers import Reading
 from og2.errors import ConfigError, RequestError
 from og2.evals.certificate import CLEAN, RIGHT, Certificate, Counts
-from og2.evals.controls import through_vae
+from og2.evals.conditions import CONDITIONS, INKED, SHIFTED, VAE, as_it_is, corrupted, drawn_for, shifted
 from og2.evals.edit_near_miss import EDIT_NEAR_MISSES
-from og2.evals.items import PLAIN_DRAW, PLAIN_EDITS, SCORED_EDITS
+from og2.evals.items import PLAIN_DRAW, PLAIN_EDITS, SCORED_EDITS, least_px
 from og2.evals.near_miss import (
     T2I_NEAR_MISSES,
     TEXT_NEAR_MISSES,
     Draft,
     EditDraft,
     Picture,
+    with_blend,
     with_stranger,
+    with_swapped,
 )
 from og2.world.incontext import INCONTEXT_TASKS, sample_incontext
+from og2.world.known import Known
 from og2.world.prompts import PROMPT_TASKS, sample_prompt
 from og2.world.requirements import EditRequirements
 from og2.world.scenes import Scene, sample_scene, world_named
@@ -45,76 +48,17 @@ from og2.world.spec import Edit, requirements, sample_edit
 DEFAULT_N = 1500
 SIZES = "64 for the plain world, 128 for the full one, 256 in context"
 BLOCK = 10
-_PLAIN_PX, _FULL_PX, _CONTEXT_PX = 64, 128, 256
-Corruption = Callable[[Picture, Generator], Picture]
-_SHIFT_DE = 5.0
-_SHIFT_SIZE = 1.03
-
-
-def clean(picture: Picture, _rng: Generator) -> Picture:
-    """The picture as it is."""
-    return picture
-
-
-def blurred(sigma_px: float) -> Corruption:
-    """Gaussian blur of that standard deviation."""
-
-    def corrupt(picture: Picture, _rng: Generator) -> Picture:
-        offsets = np.arange(-4, 5)
-        kernel = np.exp(-0.5 * (offsets / sigma_px) ** 2)
-        kernel /= kernel.sum()
-        values = np.pad(picture.astype(np.float64), ((4, 4), (4, 4), (0, 0)), mode="edge")
-        values = np.stack([values[i : i + picture.shape[0]] for i in range(9)], axis=-1) @ kernel
-        values = np.stack([values[:, i : i + picture.shape[1]] for i in range(9)], axis=-1) @ kernel
-        return (values + 0.5).astype(np.uint8)
-
-    return corrupt
-
-
-def noisy(sigma: float) -> Corruption:
-    """Independent Gaussian noise on every channel, in steps of 1/255."""
-
-    def corrupt(picture: Picture, rng: Generator) -> Picture:
-        return np.clip(picture + rng.normal(0.0, sigma, picture.shape) + 0.5, 0, 255).astype(np.uint8)
-
-    return corrupt
-
-
-def half_resolution(picture: Picture, _rng: Generator) -> Picture:
-    """Down to half the size and back."""
-    height, width = picture.shape[:2]
-    small = Image.fromarray(picture).resize((width // 2, height // 2), Image.Resampling.BOX)
-    return np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
-
-
-def jpeg(quality: int) -> Corruption:
-    """Through a JPEG file of that quality."""
-
-    def corrupt(picture: Picture, _rng: Generator) -> Picture:
-        buffer = io.BytesIO()
-        Image.fromarray(picture).save(buffer, format="JPEG", quality=quality)
-        buffer.seek(0)
-        return np.asarray(Image.open(buffer).convert("RGB"))
-
-    return corrupt
-
-
-CORRUPTIONS: dict[str, Corruption] = {
-    CLEAN: clean,
-    "blur 1.0": blurred(1.0),
-    "noise 8": noisy(8.0),
-    "half size": half_resolution,
-    "jpeg 75": jpeg(75),
-}
-SHIFTED, INKED, VAE = "shifted", "second style", "VAE"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure: n right pictures a task and wrong ones of each kind; None stands for all, or the
-    usual.
+    """What to measure; None stands for all, or the usual.
 
-    vae: for the condition "VAE", left out when None. on_block: told of progress.
+    n: requests a task, each with one right picture. kinds: near misses a request, of so many kinds drawn from
+    those that are wrong for it. n_conditions: requests under each condition but clean, None
+    for n. size: side in px. vae: for the condition "VAE", left out when None. workers: processes beside this
+    one. seconds: begin nothing new after so long; what is done counts, and the same state goes on from there.
+    on_block: told of progress.
     """
 
     n: int = DEFAULT_N
@@ -124,6 +68,18 @@ class Plan:
     conditions: tuple[str, ...] | None = None
     vae: Any = None
     on_block: Callable[[str, int, int], None] | None = None
+    n_conditions: int | None = None
+    kinds: int | None = None
+    workers: int = 0
+    seconds: float | None = None
+
+    def number(self, condition: str) -> int:
+        """Requests a task under that condition."""
+        return self.n if condition == CLEAN or self.n_conditions is None else min(self.n, self.n_conditions)
+
+    def number_in(self, condition: str, block: int) -> int:
+        """Requests of a block under that condition."""
+        return max(0, min(BLOCK, self.number(condition) - block * BLOCK))
 
 
 @dataclass(frozen=True)
@@ -136,38 +92,107 @@ class Case:
     accepts: Callable[[Picture], bool]
 
 
-Maker = Callable[[Generator, int, str, Callable[[Scene], Scene]], list[Case]]
+@dataclass(frozen=True)
+class Manner:
+    """How the cases of a request are drawn: side in px, who draws, what is moved, how many wrong ones."""
+
+    size: int
+    hand: str = "clean"
+    shift: Callable[[Scene], Scene] = as_it_is
+    kinds: int | None = None
+
+
+Maker = Callable[[Generator, Manner], list[Case]]
+Found = dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A block of requests of a task, and the conditions that it is still to be judged under."""
+
+    task: str
+    block: int
+    conditions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The work of a certificate, job by job: what a worker process is sent once."""
+
+    plan: Plan
+    jobs: tuple[Job, ...]
+
+    def __call__(self, number: int) -> dict[str, Found]:
+        """Accepted and number per kind, by key of task, condition and block."""
+        job = self.jobs[number]
+        drawn: dict[str, list[list[Case]]] = {}
+        done: dict[str, Found] = {}
+        for condition in job.conditions:
+            start = drawn_for(condition)
+            if start not in drawn:
+                most = max(self.plan.number_in(c, job.block) for c in job.conditions if drawn_for(c) == start)
+                drawn[start] = self._cases(job, start, most)
+            requests = drawn[start][: self.plan.number_in(condition, job.block)]
+            done[_key(job.task, condition, job.block)] = self._judged(job, condition, requests)
+        return done
+
+    def describe(self, number: int) -> str:
+        """In words, what job `number` is."""
+        return f"block {self.jobs[number].block} of {self.jobs[number].task}"
+
+    def _cases(self, job: Job, start: str, number: int) -> list[list[Case]]:
+        """For each request of the block its cases, clean."""
+        manner = Manner(
+            self.plan.size or least_px(job.task),
+            "inked" if start == INKED else "clean",
+            shifted if start == SHIFTED else as_it_is,
+            self.plan.kinds,
+        )
+        rng = self._stream(job, 0)
+        return [TASKS[job.task](rng, manner) for _ in range(number)]
+
+    def _judged(self, job: Job, condition: str, requests: list[list[Case]]) -> Found:
+        cases = [case for own in requests for case in own]
+        pictures = corrupted([c.picture for c in cases], condition, self.plan.vae, self._stream(job, 1))
+        found: Found = {}
+        for case, picture in zip(cases, pictures, strict=True):
+            k, n = found.get(case.kind, (0, 0))
+            found[case.kind] = (k + int(case.accepts(picture)), n + 1)
+        return found
+
+    def _stream(self, job: Job, use: int) -> Generator:
+        return np.random.default_rng([self.plan.seed, zlib.crc32(job.task.encode()), job.block, use])
 
 
 def certify(plan: Plan, state: Path | None = None) -> Certificate:
     """The certificate by that plan; `state`: a file of finished blocks to go on from and add to.
 
-    Raises: RequestError for an unknown task or condition; ConfigError when the file is of another plan.
+    With `seconds` it holds what was done by then. Raises: RequestError for an unknown task or condition;
+    ConfigError when the file is of another plan.
     """
     tasks, conditions = _chosen(plan)
     settings = {"n": plan.n, "seed": plan.seed, "size": plan.size or SIZES}
-    done = _read_state(state, settings)
-    counts: Counts = {task: {c: {} for c in conditions} for task in tasks}
-    blocks = -(-plan.n // BLOCK)
-    for task in tasks:
-        for block in range(blocks):
-            for condition in conditions:
-                key = f"{task}|{condition}|{block}"
-                if key not in done:
-                    done[key] = _block(plan, task, condition, block)
-                    _add_state(state, key, done[key])
-                for kind, (k, n) in done[key].items():
-                    have = counts[task][condition].get(kind, (0, 0))
-                    counts[task][condition][kind] = (have[0] + k, have[1] + n)
+    settings |= {"n_conditions": plan.n_conditions, "kinds": plan.kinds}
+    done = _read_state(state, settings, plan)
+    jobs = _open_jobs(plan, tasks, conditions, done)
+    end = None if plan.seconds is None else time.monotonic() + plan.seconds
+    reading = Reading(Blocks(replace(plan, on_block=None), jobs), plan.workers)
+    try:
+        for number, found in enumerate(reading.map(_until(len(jobs), end))):
+            _add_state(state, found)
+            done |= found
             if plan.on_block is not None:
-                plan.on_block(task, block + 1, blocks)
-    return Certificate(settings, counts)
+                plan.on_block(jobs[number].task, number + 1, len(jobs))
+    finally:
+        reading.close()
+    return Certificate(settings, _summed(plan, tasks, conditions, done))
 
 
 def _chosen(plan: Plan) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if plan.n < 1:
-        raise RequestError(f"n={plan.n} leaves nothing to measure; use 1 or more")
-    known = (*CORRUPTIONS, *((VAE,) if plan.vae is not None else ()), SHIFTED, INKED)
+    for name, value in (("n", plan.n), ("n_conditions", plan.n_conditions), ("kinds", plan.kinds)):
+        if value is not None and value < 1:
+            raise RequestError(f"{name}={value} leaves nothing to measure; use 1 or more")
+    known = tuple(c for c in CONDITIONS if c != VAE or plan.vae is not None)
     tasks, conditions = plan.tasks or tuple(TASKS), plan.conditions or known
     for name, given, allowed in (("tasks", tasks, tuple(TASKS)), ("conditions", conditions, known)):
         wrong = [g for g in given if g not in allowed]
@@ -176,68 +201,61 @@ def _chosen(plan: Plan) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tasks, conditions
 
 
-def _block(plan: Plan, task: str, condition: str, block: int) -> dict[str, tuple[int, int]]:
-    """Accepted and number per kind, of BLOCK requests."""
-    rng, dirt = (np.random.default_rng([plan.seed, zlib.crc32(task.encode()), block, use]) for use in (0, 1))
-    world = "plain" if "plain" in task else "full"
-    usual = _CONTEXT_PX if task.startswith("incontext") else _PLAIN_PX if world == "plain" else _FULL_PX
-    size = plan.size or usual
-    hand = "inked" if condition == INKED else "clean"
-    shift = shifted if condition == SHIFTED else _as_it_is
-    found: dict[str, tuple[int, int]] = {}
-    for _ in range(min(BLOCK, plan.n - block * BLOCK)):
-        for case in TASKS[task](rng, size, hand, shift):
-            accepted = case.accepts(_corrupted(case.picture, condition, plan, dirt))
-            k, n = found.get(case.kind, (0, 0))
-            found[case.kind] = (k + int(accepted), n + 1)
-    return found
+def _open_jobs(
+    plan: Plan, tasks: Sequence[str], conditions: Sequence[str], done: Mapping[str, Found]
+) -> tuple[Job, ...]:
+    """What is left to do: the first blocks of all tasks, then the second ones, so that a run that is stopped
+    has measured all tasks alike."""
+    jobs: list[Job] = []
+    for block in range(-(-plan.n // BLOCK)):
+        for task in tasks:
+            left = tuple(
+                c for c in conditions if plan.number_in(c, block) and _key(task, c, block) not in done
+            )
+            jobs += [Job(task, block, left)] if left else []
+    return tuple(jobs)
 
 
-def _corrupted(picture: Picture, condition: str, plan: Plan, rng: Generator) -> Picture:
-    if condition == VAE:
-        return through_vae(plan.vae, [picture])[0]
-    return CORRUPTIONS.get(condition, clean)(picture, rng)
+def _until(number: int, end: float | None) -> Iterator[int]:
+    for i in range(number):
+        if end is not None and time.monotonic() >= end:
+            return
+        yield i
 
 
-def shifted(scene: Scene) -> Scene:
-    """The scene with every colour moved by 5 dE and every size by 3 %: other prototypes than the scorer's."""
-    objects = []
-    for obj in scene.objects:
-        angle = zlib.crc32(obj.color.encode()) % 360 * np.pi / 180
-        move = (0.0, _SHIFT_DE * float(np.cos(angle)), _SHIFT_DE * float(np.sin(angle)))
-        if obj.color in ("black", "white"):
-            move = (3.0 if obj.color == "black" else -3.0, 0.0, 0.0)
-        lab = (obj.lab[0] + move[0], obj.lab[1] + move[1], obj.lab[2] + move[2])
-        objects.append(replace(obj, lab=lab, radius=obj.radius * _SHIFT_SIZE))
-    return replace(scene, objects=tuple(objects))
+def _summed(plan: Plan, tasks: Sequence[str], conditions: Sequence[str], done: Mapping[str, Found]) -> Counts:
+    counts: Counts = {task: {condition: {} for condition in conditions} for task in tasks}
+    for task, cells in counts.items():
+        for condition, kinds in cells.items():
+            for block in range(-(-plan.number(condition) // BLOCK)):
+                for kind, (k, n) in done.get(_key(task, condition, block), {}).items():
+                    have = kinds.get(kind, (0, 0))
+                    kinds[kind] = (have[0] + k, have[1] + n)
+    return counts
 
 
-def _as_it_is(scene: Scene) -> Scene:
-    return scene
+def _key(task: str, condition: str, block: int) -> str:
+    return f"{task}|{condition}|{block}"
 
 
 def _draw_cases(task: str) -> Maker:
     """Right pictures of a family of prompts, and every near miss that is wrong for them."""
 
-    def make(rng: Generator, size: int, hand: str, shift: Callable[[Scene], Scene]) -> list[Case]:
+    def make(rng: Generator, manner: Manner) -> list[Case]:
         if task == PLAIN_DRAW:
             scene = sample_scene(rng, 1)
             rule, world = requirements(scene), world_named("plain")
         else:
             prompt = sample_prompt(rng, task)
             scene, rule, world = prompt.scene, prompt.requirements, world_named("full")
-        draft = Draft(shift(scene), rule, world, size, hand)
+        draft = Draft(manner.shift(scene), rule, world, manner.size, manner.hand)
 
         def accepts(picture: Picture) -> bool:
             return score_t2i(picture, rule).passed
 
-        cases = [Case(RIGHT, draft.draw(draft.scene), accepts)]
         spoils = TEXT_NEAR_MISSES if scene.plates else T2I_NEAR_MISSES
-        for kind, spoil in spoils.items():
-            wrong = spoil(draft, rng)
-            if wrong is not None:
-                cases.append(Case(kind, wrong, accepts))
-        return cases
+        wrong = [Case(kind, p, accepts) for kind, p in _wrong(spoils, draft, rng, manner.kinds)]
+        return [Case(RIGHT, draft.draw(draft.scene), accepts), *wrong]
 
     return make
 
@@ -245,43 +263,66 @@ def _draw_cases(task: str) -> Maker:
 def _edit_cases(kind: str, world: str) -> Maker:
     """Right results of a kind of edit and every wrong one; only the result is corrupted."""
 
-    def make(rng: Generator, size: int, hand: str, shift: Callable[[Scene], Scene]) -> list[Case]:
+    def make(rng: Generator, manner: Manner) -> list[Case]:
         edit = sample_edit(rng, (kind,), world=world)
-        edit = replace(edit, source=shift(edit.source), target=shift(edit.target))
-        draft = EditDraft(edit, size, hand)
-        source = draft.draw(edit.source)
+        edit = replace(edit, source=manner.shift(edit.source), target=manner.shift(edit.target))
+        draft = EditDraft(edit, manner.size, manner.hand)
+        source = Known(draft.draw(edit.source))
 
         def accepts(picture: Picture) -> bool:
             return score_edit(source, picture, edit.requirements).success
 
-        cases = [Case(RIGHT, draft.draw(edit.target), accepts)]
-        for name, spoil in EDIT_NEAR_MISSES.items():
-            wrong = spoil(draft, rng)
-            if wrong is not None:
-                cases.append(Case(name, wrong, accepts))
-        return cases
+        wrong = [Case(kind, p, accepts) for kind, p in _wrong(EDIT_NEAR_MISSES, draft, rng, manner.kinds)]
+        return [Case(RIGHT, draft.draw(edit.target), accepts), *wrong]
 
     return make
 
 
 def _context_cases(task: str) -> Maker:
-    """Right answers in context, copies of the first reference, and answers with another creature or gizmo."""
+    """Right answers in context, copies of the first reference, and answers with another subject, with two
+    subjects in each other's roles, or with a mixture of two."""
 
-    def make(rng: Generator, size: int, hand: str, shift: Callable[[Scene], Scene]) -> list[Case]:
+    def make(rng: Generator, manner: Manner) -> list[Case]:
         asked = sample_incontext(rng, task)
-        draw = EditDraft(Edit(task, asked.target, asked.target, "", EditRequirements(task)), size, hand).draw
-        references = [draw(shift(scene)) for scene in asked.references]
+        edit = Edit(task, asked.target, asked.target, "", EditRequirements(task))
+        draw = EditDraft(edit, manner.size, manner.hand).draw
+        references = [Known(draw(manner.shift(scene))) for scene in asked.references]
 
         def accepts(picture: Picture) -> bool:
-            return score_context(references, picture, asked.requirements).passed
+            return score_context([r.sight for r in references], picture, asked.requirements).passed
 
-        return [
-            Case(RIGHT, draw(shift(asked.target)), accepts),
-            Case("copy reference", references[0], accepts),
-            Case("another subject", draw(shift(with_stranger(asked.target, rng))), accepts),
-        ]
+        wrong = {
+            "copy reference": asked.references[0],
+            "another subject": with_stranger(asked.target, rng),
+            "swapped subjects": with_swapped(asked.target),
+            "blend": with_blend(asked.target),
+        }
+        scenes = {kind: scene for kind, scene in wrong.items() if scene is not None}
+        chosen = _some(list(scenes), manner.kinds, rng)
+        cases = [Case(kind, draw(manner.shift(scenes[kind])), accepts) for kind in chosen]
+        return [Case(RIGHT, draw(manner.shift(asked.target)), accepts), *cases]
 
     return make
+
+
+def _wrong(
+    spoils: Mapping[str, Callable[[Any, Generator], Picture | None]],
+    draft: Draft | EditDraft,
+    rng: Generator,
+    limit: int | None,
+) -> Iterator[tuple[str, Picture]]:
+    """Near misses that are wrong for a request, with their kinds: all, or so many of a drawn order."""
+    left = len(spoils) if limit is None else limit
+    for name in _some(list(spoils), None if limit is None else len(spoils), rng):
+        picture = spoils[name](draft, rng) if left else None
+        if picture is not None:
+            left -= 1
+            yield name, picture
+
+
+def _some(names: list[str], limit: int | None, rng: Generator) -> list[str]:
+    """All names, or at most so many of them in an order that is drawn."""
+    return names if limit is None else [names[i] for i in rng.permutation(len(names))[:limit]]
 
 
 TASKS: dict[str, Maker] = {
@@ -292,37 +333,45 @@ TASKS: dict[str, Maker] = {
 }
 
 
-def _read_state(path: Path | None, settings: dict[str, Any]) -> dict[str, dict[str, tuple[int, int]]]:
-    """Finished blocks; a last line that was cut off when a run was killed does not count."""
+def _read_state(path: Path | None, settings: dict[str, Any], plan: Plan) -> dict[str, Found]:
+    """Finished blocks; a line that was cut off when a run was killed does not count."""
     if path is None or not path.exists():
         if path is not None:
-            path.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")
+            aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+            aside.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")
+            os.replace(aside, path)
         return {}
-    lines = path.read_text(encoding="utf-8").splitlines()
     try:
+        lines = path.read_text(encoding="utf-8").splitlines()
         found = json.loads(lines[0])["settings"]
-    except (IndexError, ValueError, KeyError) as error:
+        same = {k: found.get(k) for k in _FIXED} == {k: settings[k] for k in _FIXED}
+    except (OSError, IndexError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} is no state of a certification: {error}") from error
-    if {k: found.get(k) for k in ("seed", "size")} != {k: settings[k] for k in ("seed", "size")}:
+    if not same:
         raise ConfigError(f"{path} is the state of another plan ({found}); choose another file")
-    done: dict[str, dict[str, tuple[int, int]]] = {}
+    done: dict[str, Found] = {}
     for line in lines[1:]:
         try:
             entry = json.loads(line)
-        except ValueError:
+            _, condition, block = entry["block"].split("|")
+            if entry["of"] == plan.number_in(condition, int(block)):
+                done[entry["block"]] = {kind: (int(k), int(n)) for kind, (k, n) in entry["counts"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue
-        full = entry["of"] == min(BLOCK, settings["n"] - int(entry["block"].rpartition("|")[2]) * BLOCK)
-        if full:
-            done[entry["block"]] = {kind: (int(k), int(n)) for kind, (k, n) in entry["counts"].items()}
     return done
 
 
-def _add_state(path: Path | None, key: str, counts: dict[str, tuple[int, int]]) -> None:
+_FIXED = ("seed", "size", "kinds")
+
+
+def _add_state(path: Path | None, found: Mapping[str, Found]) -> None:
     if path is None:
         return
-    line = json.dumps({"block": key, "of": counts[RIGHT][1], "counts": counts})
+    lines = [
+        json.dumps({"block": key, "of": counts[RIGHT][1], "counts": counts}) for key, counts in found.items()
+    ]
     with path.open("a", encoding="utf-8") as file:
-        file.write(("" if _ends_clean(path) else "\n") + line + "\n")
+        file.write(("" if _ends_clean(path) else "\n") + "\n".join(lines) + "\n")
         file.flush()
         os.fsync(file.fileno())
 

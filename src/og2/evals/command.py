@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from og2.errors import ConfigError, Og2Error
+from og2.evals.certificate import Certificate
 from og2.evals.certify import DEFAULT_N, SIZES, Plan, certify
+from og2.evals.conditions import VAE
 from og2.evals.intervals import Share, paired_difference
 from og2.evals.mini import TASKS, Options, evaluate
 from og2.evals.page import write_page
-from og2.evals.report import Report, format_report
+from og2.evals.report import Report, controls_table, format_report
 from og2.evals.seeds import seed_of
+from og2.evals.store import write_text
 from og2.world.scenes import WORLDS
+
+_SIZE_HELP = "side of the pictures in px; default the model's own, or what a family needs if that is more"
 
 
 def eval_mini(arguments: Sequence[str] | None = None) -> int:
@@ -37,67 +42,105 @@ def eval_mini(arguments: Sequence[str] | None = None) -> int:
         write_page(report, given.html)
     text = json.dumps(data, indent=1)
     if given.save is not None:
-        given.save.write_text(text + "\n", encoding="utf-8")
-    sys.stdout.write((text if given.json else _table(report, data)) + "\n")
+        write_text(given.save, text + "\n")
+    if given.markdown:
+        text = controls_table(report)
+    sys.stdout.write((text if given.json or given.markdown else _table(report, data)) + "\n")
     return 0
 
 
 def world_certify(arguments: Sequence[str] | None = None) -> int:
     """Measures the scorer, prints its certificate as a table or as JSON. Returns 0."""
+    given = _certify_parser().parse_args(arguments)
+    if given.out is not None and given.out.exists():
+        raise ConfigError(f"{given.out} is there already; choose another name")
+    if given.show is not None:
+        certificate = Certificate.load(given.show)
+    else:
+        certificate = certify(_plan(given), given.state)
+    if given.out is not None:
+        write_text(given.out, json.dumps(certificate.to_dict(), indent=1) + "\n")
+    if given.markdown:
+        text = certificate.markdown()
+    else:
+        text = json.dumps(certificate.summary(), indent=1) if given.json else certificate.format()
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+def _certify_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="og2 world certify", description="Measure the scorer itself.")
     add = parser.add_argument
-    add("--n", type=int, default=DEFAULT_N, help="right pictures per task, and wrong ones of each kind")
+    add("--n", type=int, default=DEFAULT_N, help="right pictures per task")
+    add("--n-conditions", type=int, default=None, help="the same under each condition but clean; default --n")
+    add("--kinds", type=int, default=None, help="near misses of each drawing and edit; default of every kind")
     add("--seed", type=int, default=1, help="of the pictures; thresholds were set on seed 0")
     add("--tasks", nargs="+", default=None, help="only these tasks")
-    add("--conditions", nargs="+", default=None, help="only these conditions (clean, blur, noise, ...)")
+    add("--conditions", nargs="+", default=None, help="only these conditions (clean, blur 1.0, noise 8, ...)")
     add("--size", type=int, default=None, help=f"side of the pictures in px; default {SIZES}")
     add(
         "--vae", default=None, help="model whose VAE makes the round trip; default mini, 'none' leaves it out"
     )
+    add("--workers", type=int, default=0, help="processes beside this one")
+    add("--minutes", type=float, default=None, help="begin nothing new after so long; print what is done")
     add(
         "--state", type=Path, default=None, help="file that keeps what is done; a stopped run goes on from it"
     )
     add("--out", type=Path, default=None, help="write the certificate to this file")
-    add("--json", action="store_true", help="print {task: {accept_correct, accept_near_miss, n}}")
-    given = parser.parse_args(arguments)
-    plan = Plan(
+    add("--show", type=Path, default=None, help="measure nothing, print the certificate in this file")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="print {task: {accept_correct, ...}}")
+    shape.add_argument("--markdown", action="store_true", help="print the tables of docs/world.md")
+    return parser
+
+
+def _plan(given: argparse.Namespace) -> Plan:
+    if given.workers < 0 or (given.minutes is not None and given.minutes <= 0):
+        raise ConfigError(
+            f"--workers {given.workers} and --minutes {given.minutes}: use 0 or more, and above 0"
+        )
+    needs_vae = given.conditions is None or VAE in given.conditions
+    return Plan(
         given.n,
         given.seed,
         given.size,
         tuple(given.tasks) if given.tasks else None,
         tuple(given.conditions) if given.conditions else None,
-        None if given.vae == "none" else _vae(given.vae),
+        _vae(given.vae) if needs_vae and given.vae != "none" else None,
         None if given.json else _show_progress,
+        given.n_conditions,
+        given.kinds,
+        given.workers,
+        None if given.minutes is None else 60.0 * given.minutes,
     )
-    certificate = certify(plan, given.state)
-    if given.out is not None:
-        given.out.write_text(json.dumps(certificate.to_dict(), indent=1) + "\n", encoding="utf-8")
-    text = json.dumps(certificate.summary(), indent=1) if given.json else certificate.format()
-    sys.stdout.write(text + "\n")
-    return 0
 
 
 def _eval_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="og2 eval mini", description="Score a model in the mini-world.")
     add = parser.add_argument
     add("--model", default=None, help="folder or hub id; default the mini model in the package")
-    add("--seeds", default="public", help="public, sealed, fresh:N or a number: which items")
-    add("--seed", type=int, default=None, help="the same as --seeds NUMBER")
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument("--seeds", default="public", help="which items: public, sealed, fresh:N or a number")
+    seeds.add_argument("--seed", type=int, default=None, help="the same as --seeds NUMBER")
     add("--limit", type=int, default=None, help="at most so many items of each family")
     add("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     add("--families", nargs="+", default=None, help="only these families of items (one task)")
     add("--world", choices=tuple(WORLDS), default="full", help="plain is what the mini model learned")
-    add("--size", type=int, default=None, help="side of the pictures in px; default the model's native size")
+    add("--size", type=int, default=None, help=_SIZE_HELP)
     add("--steps", type=int, default=None, help="steps per picture; default the model's preset")
-    add("--pack", choices=("picture", "batch"), default="picture", help="batch is faster for wide networks")
+    add("--pack", choices=("picture", "batch"), default="batch", help="what is computed together")
     add("--chunk", type=int, default=20, help="pictures per call")
     add("--out", type=Path, default=None, help="folder for pictures and answers; a stopped run goes on there")
     add("--score-only", action="store_true", help="score what is in --out, draw nothing")
-    add("--no-controls", action="store_true", help="leave the controls out")
+    controls = parser.add_mutually_exclusive_group()
+    controls.add_argument("--no-controls", action="store_true", help="leave the controls out")
+    controls.add_argument("--controls-only", action="store_true", help="score the controls, draw nothing")
     add("--html", type=Path, default=None, help="write a page with the pictures, the worst first")
     add("--save", type=Path, default=None, help="write the JSON to this file too")
     add("--against", type=Path, default=None, help="JSON of another run: print the paired differences")
-    add("--json", action="store_true", help="print one JSON object")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="print one JSON object")
+    shape.add_argument("--markdown", action="store_true", help="print the table of controls of docs/world.md")
     return parser
 
 
@@ -108,7 +151,7 @@ def _options(given: argparse.Namespace) -> Options:
     calls: dict[str, Any] = {"pack": given.pack}
     calls |= {"num_inference_steps": given.steps} if given.steps else {}
     return Options(
-        limit=given.limit or None,
+        limit=given.limit,
         seed=seed,
         seeds=name,
         world=given.world,
@@ -118,6 +161,7 @@ def _options(given: argparse.Namespace) -> Options:
         families=tuple(given.families) if given.families else None,
         controls=not given.no_controls,
         generate=not given.score_only,
+        model=not given.controls_only,
         calls=calls,
         on_item=None if given.json else _show_progress,
     )

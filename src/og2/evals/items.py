@@ -40,6 +40,7 @@ PLAIN_EDITS: dict[str, str] = {kind: f"plain {kind}" for kind in ("recolour", "a
 SCORED_EDITS: tuple[str, ...] = (*OBJECT_KINDS, *PICTURE_KINDS)
 NUM_DRAW, NUM_EDIT, NUM_FAMILY = 200, 100, 50
 NUM_ASK, NUM_ROUTE = 60, 60
+_PLAIN_PX, _FULL_PX, _CONTEXT_PX = 64, 128, 256
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,11 @@ class DrawItem:
 
 @dataclass(frozen=True)
 class AskItem:
-    """A picture's scene and the questions about it with their kinds and answers."""
+    """A picture's scene, the questions about it with their kinds and answers, and the least side in px."""
 
     scene: Scene
     questions: tuple[tuple[str, str, str], ...]
+    px: int = _PLAIN_PX
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,24 @@ class RouteItem:
 
 
 def families_of(task: str, world: str) -> tuple[str, ...]:
-    """Every family of picture items that a task has in that world, those of the plain world first."""
+    """Every family of picture items that a task has in that world, those of the plain world first.
+
+    "plain" has what the small model inside the package learned: one object to draw, and three kinds of edits.
+    """
+    is_full = world == "full"
     if task == "t2i":
-        prompts = tuple(t for t in PROMPT_TASKS if world == "full" or t != "text")
-        return (PLAIN_DRAW, *prompts)
+        return (PLAIN_DRAW, *(PROMPT_TASKS if is_full else ()))
     if task == "incontext":
-        return INCONTEXT_TASKS
+        return INCONTEXT_TASKS if is_full else ()
     others = tuple(kind for kind in edit_kinds(world) if kind in SCORED_EDITS)
-    return (*PLAIN_EDITS.values(), *(others if world == "full" else ()))
+    return (*PLAIN_EDITS.values(), *(others if is_full else ()))
+
+
+def least_px(name: str) -> int:
+    """The side in px that pictures of a family ("task/family") need at least, and are certified at."""
+    if name.startswith("incontext/"):
+        return _CONTEXT_PX
+    return _PLAIN_PX if name.split("/")[1].startswith("plain ") else _FULL_PX
 
 
 def picture_items(
@@ -197,6 +209,21 @@ def ask_items(n: int, seed: int) -> list[AskItem]:
     rng = np.random.default_rng([seed, _STREAMS["understanding"]])
     scenes = [sample_scene(rng, 1 + i % 3, split="test") for i in range(n)]
     return [AskItem(scene, tuple(typed_questions(scene, rng))) for scene in scenes]
+
+
+def full_ask_items(n: int, seed: int) -> list[AskItem]:
+    """Held-out pictures of the full world, drawings of every task and answers in context in turn, with every
+    question they allow; kinds begin with "full"."""
+    rng = np.random.default_rng([seed, _STREAMS["understanding"], 1])
+    items: list[AskItem] = []
+    for i in range(n):
+        if i % 3 == 2:
+            scene = sample_incontext(rng, INCONTEXT_TASKS[i // 3 % len(INCONTEXT_TASKS)], "test").target
+        else:
+            scene = sample_prompt(rng, PROMPT_TASKS[i % len(PROMPT_TASKS)], "test").scene
+        asked = typed_questions(scene, rng, "full")
+        items.append(AskItem(scene, tuple((f"full {kind}", q, a) for kind, q, a in asked), _CONTEXT_PX))
+    return items
 
 
 def route_items(n: int, seed: int) -> list[RouteItem]:

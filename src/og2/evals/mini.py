@@ -22,15 +22,19 @@ from PIL import Image
 from og2.errors import RequestError
 from og2.evals.asking import evaluate_understanding
 from og2.evals.controls import CONTROLS, control_pictures
-from og2.evals.items import families_of, picture_items
+from og2.evals.items import families_of, least_px, picture_items
 from og2.evals.outcomes import SCALES, Item, Outcome, judge
 from og2.evals.report import Report, Row, TaskReport
 from og2.evals.store import Store
+from og2.world.known import Known
 from og2.world.render import render_batch
 from og2.world.spec import Scene
 
 Picture = NDArray[np.uint8]
 TASKS = ("t2i", "edit", "incontext", "understanding")
+MIN_PX, SIZE_STEP = 32, 16
+_OWN = "the model's own"
+_BATCH = 32  # pictures rendered together
 PRESETS = {"t2i": "t2i", "edit": "edit", "incontext": "in-context"}
 
 
@@ -39,9 +43,10 @@ class Options:
     """How the benchmark runs.
 
     limit: at most so many items of each family, None for all. seed: of the items; seeds: how the report names
-    it. world: "plain" or "full". size: side of the pictures in px, None for the model's own. chunk: pictures
-    per call. families: only these. controls: also score the controls. generate: False scores the pictures
-    that are there. calls: options for every call beside the presets.
+    it. world: "plain" or "full". size: side of the pictures in px, None for the model's own, or what a family
+    needs (`items.least_px`) where that is more. chunk: pictures per call. families: only these. controls:
+    also score the controls. generate: False scores the pictures that are there. model: False scores the
+    controls alone. calls: options for every call beside the presets.
     """
 
     limit: int | None = None
@@ -54,6 +59,7 @@ class Options:
     families: tuple[str, ...] | None = None
     controls: bool = True
     generate: bool = True
+    model: bool = True
     calls: dict[str, Any] = field(default_factory=dict)
     on_item: Callable[[str, int, int], None] | None = None
 
@@ -75,6 +81,8 @@ def evaluate(pipe: Any, options: Options | None = None, folder: Path | None = No
     wrong = [family for family in options.families or () if family not in known]
     if wrong:
         raise RequestError(f"families {wrong} are unknown; there are {', '.join(dict.fromkeys(known))}")
+    if options.size is not None and (options.size < MIN_PX or options.size % SIZE_STEP):
+        raise RequestError(f"size={options.size}: use {MIN_PX} or more, a multiple of {SIZE_STEP}")
     if folder is None:
         with tempfile.TemporaryDirectory() as temporary:
             return _evaluate(pipe, options, Path(temporary))
@@ -82,22 +90,23 @@ def evaluate(pipe: Any, options: Options | None = None, folder: Path | None = No
 
 
 def _evaluate(pipe: Any, options: Options, folder: Path) -> Report:
-    size = options.size or int(pipe.profile.native_size)
     settings: dict[str, Any] = {
         "model": pipe.profile.name,
         "weights": _fingerprint(pipe),
+        "native_px": int(pipe.profile.native_size),
         "seeds": options.seeds,
     }
-    settings |= {"items": _mark(options.seed), "world": options.world, "size": size, "chunk": options.chunk}
+    settings |= {"items": _mark(options.seed), "world": options.world, "size": options.size}
     settings |= {"limit": options.limit, "tasks": list(options.tasks), "calls": options.calls}
-    settings |= {"families": list(options.families) if options.families else None}
+    settings |= {"families": list(options.families) if options.families else None, "chunk": options.chunk}
     store = Store(folder, settings)
-    report = Report({**settings, "controls": options.controls})
+    report = Report({**settings, "controls": options.controls, "model_scored": options.model})
     for task in options.tasks:
-        if task == "understanding":
+        if task != "understanding":
+            report.tasks[task] = _evaluate_pictures(pipe, task, options, store)
+        elif options.model:
+            size = options.size or int(pipe.profile.native_size)
             report.tasks[task] = evaluate_understanding(pipe, options, size, store)
-        else:
-            report.tasks[task] = _evaluate_pictures(pipe, task, options, size, store)
     return report
 
 
@@ -118,67 +127,91 @@ def _fingerprint(pipe: Any) -> str:
     return digest.hexdigest()[:12]
 
 
-def _evaluate_pictures(pipe: Any, task: str, options: Options, size: int, store: Store) -> TaskReport:
+def _evaluate_pictures(pipe: Any, task: str, options: Options, store: Store) -> TaskReport:
     items = picture_items(task, options.world, options.seed, options.limit, options.families)
-    inputs = [render_all(item.inputs, size) for item in items]
-    if options.generate:
-        _generate_missing(pipe, task, items, inputs, options, store)
-    truths = render_all([item.truth for item in items], size)
-    report = TaskReport(SCALES[task])
-    found: list[tuple[Item, Outcome]] = []
+    sizes = [
+        options.size or max(int(pipe.profile.native_size), least_px(f"{task}/{i.family}")) for i in items
+    ]
+    inputs = _by_item(items, render_all([s for i in items for s in i.inputs], _repeated(items, sizes)))
+    if options.generate and options.model:
+        _generate_missing(pipe, task, _Asked(items, inputs, sizes), options, store)
+    truths = render_all([item.truth for item in items], sizes)
+    report = TaskReport(SCALES[task], px={item.family: size for item, size in zip(items, sizes, strict=True)})
+    names = CONTROLS[task] if options.controls else ()
+    handed_in = {name: control_pictures(name, items, inputs, truths, pipe.vae) for name in names}
+    found: dict[str, list[tuple[Item, Outcome]]] = {name: [] for name in (_OWN, *names)}
     for i, item in enumerate(items):
-        picture = store.picture(item.key)
+        seen = [Known(picture) for picture in inputs[i]]  # of this item only: what is seen is large
+        picture = store.picture(item.key) if options.model else None
         if picture is None:
-            report.missing.append(item.key)
-            continue
-        outcome = judge(item, inputs[i], picture)
-        found.append((item, outcome))
-        shown = (*inputs[i], picture, truths[i])
-        report.rows.append(Row(item.key, item.family, item.prompt, shown, outcome))
-    report.add_outcomes(found)
-    for name in CONTROLS[task] if options.controls else ():
-        pictures = control_pictures(name, items, inputs, truths, pipe.vae)
-        judged = [(item, judge(item, inputs[i], pictures[i])) for i, item in enumerate(items)]
-        report.add_control(name, judged)
+            report.missing += [item.key] if options.model else []
+        else:
+            outcome = judge(item, seen, picture)
+            found[_OWN].append((item, outcome))
+            shown = (*inputs[i], picture, truths[i])
+            report.rows.append(Row(item.key, item.family, item.prompt, shown, outcome))
+        for name in names:
+            found[name].append((item, judge(item, seen, handed_in[name][i])))
+    report.add_outcomes(found[_OWN])
+    for name in names:
+        report.add_control(name, found[name])
     return report
 
 
-def render_all(scenes: Sequence[Scene], size: int) -> list[Picture]:
-    """The pictures of scenes, square, of that side in px."""
-    if not scenes:
-        return []
-    pictures: list[Picture] = []
-    for start in range(0, len(scenes), 32):
-        pictures += list(render_batch(list(scenes[start : start + 32]), size).numpy())
-    return pictures
+def render_all(scenes: Sequence[Scene], sizes: Sequence[int]) -> list[Picture]:
+    """The pictures of scenes, square, each of its own side in px."""
+    pictures: dict[int, Picture] = {}
+    for size in sorted(set(sizes)):
+        own = [i for i, side in enumerate(sizes) if side == size]
+        for start in range(0, len(own), _BATCH):
+            part = own[start : start + _BATCH]
+            pictures |= zip(part, render_batch([scenes[i] for i in part], size).numpy(), strict=True)
+    return [pictures[i] for i in range(len(scenes))]
 
 
-def _generate_missing(
-    pipe: Any, task: str, items: list[Item], inputs: list[list[Picture]], options: Options, store: Store
-) -> None:
+def _repeated(items: Sequence[Item], sizes: Sequence[int]) -> list[int]:
+    return [size for item, size in zip(items, sizes, strict=True) for _ in item.inputs]
+
+
+def _by_item(items: Sequence[Item], pictures: Sequence[Picture]) -> list[list[Picture]]:
+    remaining = iter(pictures)
+    return [[next(remaining) for _ in item.inputs] for item in items]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Items with the pictures that go in, and the side in px of each item's pictures."""
+
+    items: list[Item]
+    inputs: list[list[Picture]]
+    sizes: list[int]
+
+
+def _generate_missing(pipe: Any, task: str, asked: _Asked, options: Options, store: Store) -> None:
     """The model's pictures, in chunks that never depend on what is there already."""
     groups: dict[tuple[str, int], list[int]] = {}
-    for i, item in enumerate(items):
+    for i, item in enumerate(asked.items):
         groups.setdefault((item.family, len(item.inputs)), []).append(i)
     done = 0
     for indices in groups.values():
         for start in range(0, len(indices), options.chunk):
             part = indices[start : start + options.chunk]
-            if not all(store.has_picture(items[i].key) for i in part):
-                _generate(pipe, task, [items[i] for i in part], [inputs[i] for i in part], options, store)
+            if not all(store.has_picture(asked.items[i].key) for i in part):
+                _generate(pipe, task, asked, part, options, store)
             done += len(part)
             if options.on_item is not None:
-                options.on_item(task, done, len(items))
+                options.on_item(task, done, len(asked.items))
 
 
-def _generate(
-    pipe: Any, task: str, items: list[Item], inputs: list[list[Picture]], options: Options, store: Store
-) -> None:
-    call: dict[str, Any] = {"seed": [item.seed for item in items], **options.calls}
-    if inputs[0]:
-        call["input_images"] = [[Image.fromarray(picture) for picture in own] for own in inputs]
-    elif options.size is not None:
-        call |= {"height": options.size, "width": options.size}
-    result = pipe([item.prompt for item in items], preset=PRESETS[task], output_type="pil", **call)
+def _generate(pipe: Any, task: str, asked: _Asked, part: list[int], options: Options, store: Store) -> None:
+    """One call; the sizes are said, so that neither references nor pictures are made smaller."""
+    items, size = [asked.items[i] for i in part], asked.sizes[part[0]]
+    call: dict[str, Any] = {"height": size, "width": size, "seed": [item.seed for item in items]}
+    call |= {"max_pixels": max(size * size, int(pipe.profile.max_pixels))}
+    call |= {"max_input_image_side_length": max(size, int(pipe.profile.max_input_image_side_length))}
+    if items[0].inputs:
+        call["input_images"] = [[Image.fromarray(picture) for picture in asked.inputs[i]] for i in part]
+    prompts = [item.prompt for item in items]
+    result = pipe(prompts, preset=PRESETS[task], output_type="pil", **{**call, **options.calls})
     for item, image in zip(items, result.images, strict=True):
         store.put_picture(item.key, image)

@@ -8,25 +8,29 @@ generator. Pictures are uint8 (H, W, 3).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import permutations
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from og2.world.creatures import near_miss, visible_parts
+from og2.world.creatures import Anatomy, near_miss, visible_parts
 from og2.world.fills import second_tone
 from og2.world.glyphs import LETTERS
 from og2.world.palette import COLORS
-from og2.world.props import near_miss_gizmo
+from og2.world.props import GIZMO_PARTS, near_miss_gizmo
 from og2.world.render import render
 from og2.world.requirements import SIZE_RELATIONS, ObjectRequirement, Requirements
 from og2.world.scenes import Object, Scene, World, pick, place_object, relation, sample_color
 from og2.world.spec import Edit
 
 Picture: TypeAlias = NDArray[np.uint8]
+Drawn: TypeAlias = dict[int, tuple[Scene, Picture]]
+
+_MIN_OVERLAP = 0.1  # of the smaller of two merged objects
+_PAINTED = 12  # sum over the channels by which a painted pixel differs
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,13 @@ class Draft:
     world: World
     size: int
     hand: str = "clean"
+    drawn: Drawn = field(default_factory=dict[int, tuple[Scene, Picture]], compare=False, repr=False)
 
     def draw(self, scene: Scene) -> Picture:
-        """A scene's picture in this draft's manner."""
-        return render(scene, self.size, hand=self.hand).numpy()
+        """A scene's picture in this draft's manner, drawn once."""
+        if id(scene) not in self.drawn:
+            self.drawn[id(scene)] = (scene, render(scene, self.size, hand=self.hand).numpy())
+        return self.drawn[id(scene)][1]
 
     def wrong(self, scene: Scene) -> Picture | None:
         """The picture of a scene, None when the scene is right."""
@@ -114,18 +121,18 @@ def swapped(draft: Draft, rng: Generator) -> Picture | None:
 
 
 def mirrored(draft: Draft, _rng: Generator) -> Picture | None:
-    """The picture mirrored from side to side, or top to bottom where only that makes it wrong."""
+    """The picture mirrored from side to side, or top to bottom where only that makes it wrong.
+
+    Wrong is a place or a relation said that turns into its opposite; an offset that mirroring an outline
+    moves a little is not.
+    """
     for axis in (1, 0):
-        objects = tuple(
-            replace(
-                o,
-                x=1.0 - o.x if axis == 1 else o.x,
-                y=1.0 - o.y if axis == 0 else o.y,
-                position=_mirrored_place(o.position, axis),
-            )
-            for o in draft.scene.objects
+        turned = replace(
+            draft.rule,
+            objects=tuple(replace(o, position=_turned(o.position, axis)) for o in draft.rule.objects),
+            relations=tuple((a, str(_turned(name, axis)), b) for a, name, b in draft.rule.relations),
         )
-        if not meets(replace(draft.scene, objects=objects), draft.rule):
+        if not meets(draft.scene, turned):  # the scene meets the turned words as its mirror image the given
             return np.flip(draft.draw(draft.scene), axis).copy()
     return None
 
@@ -145,7 +152,10 @@ def half_removed(draft: Draft, rng: Generator) -> Picture | None:
 
 
 def merged(draft: Draft, rng: Generator) -> Picture | None:
-    """One object with another grown into it: of the scene if there is one, else a new one."""
+    """One object with another grown into it: of the scene if there is one, else a new one.
+
+    Only where the two really overlap: a star in the mouth of a crescent is a picture of both.
+    """
     i, obj = _any(draft.scene, rng)
     others = _without(draft.scene, i)
     if others:
@@ -159,7 +169,17 @@ def merged(draft: Draft, rng: Generator) -> Picture | None:
     x, y = (float(np.clip(v, 0.2, 0.8)) for v in (x, y))
     if np.hypot(x - obj.x, y - obj.y) > 1.4 * obj.radius:
         x, y = obj.x + 0.9 * obj.radius * np.sign(0.5 - obj.x), obj.y
-    return draft.draw(replace(draft.scene, objects=(*rest, obj, replace(other, x=x, y=y))))
+    other = replace(other, x=x, y=y)
+    one, two = (_covered(draft, replace(draft.scene, objects=(o,))) for o in (obj, other))
+    if (one & two).sum() < _MIN_OVERLAP * min(one.sum(), two.sum()):
+        return None
+    return draft.draw(replace(draft.scene, objects=(*rest, obj, other)))
+
+
+def _covered(draft: Draft, scene: Scene) -> NDArray[np.bool_]:
+    """The pixels that the objects of a scene paint."""
+    empty = draft.draw(replace(scene, objects=()))
+    return np.abs(draft.draw(scene).astype(int) - empty).sum(axis=-1) > _PAINTED
 
 
 def gradient(draft: Draft, rng: Generator) -> Picture | None:
@@ -223,10 +243,13 @@ class EditDraft:
     edit: Edit
     size: int
     hand: str = "clean"
+    drawn: Drawn = field(default_factory=dict[int, tuple[Scene, Picture]], compare=False, repr=False)
 
     def draw(self, scene: Scene) -> Picture:
-        """A scene's picture in this draft's manner."""
-        return render(scene, self.size, hand=self.hand).numpy()
+        """A scene's picture in this draft's manner, drawn once."""
+        if id(scene) not in self.drawn:
+            self.drawn[id(scene)] = (scene, render(scene, self.size, hand=self.hand).numpy())
+        return self.drawn[id(scene)][1]
 
 
 def nothing_done(draft: EditDraft, _rng: Generator) -> Picture | None:
@@ -280,15 +303,6 @@ def side_damage(draft: EditDraft, rng: Generator) -> Picture | None:
     return draft.draw(more) if more is not None else None
 
 
-EDIT_NEAR_MISSES: dict[str, Callable[[EditDraft, Generator], Picture | None]] = {
-    "nothing done": nothing_done,
-    "wrong value": wrong_value,
-    "half done": half_done,
-    "ghost": ghost,
-    "side damage": side_damage,
-}
-
-
 def with_stranger(scene: Scene, rng: Generator) -> Scene:
     """The scene with one creature, or else one gizmo, exchanged for another that differs in a single part."""
     if scene.creatures:
@@ -296,8 +310,40 @@ def with_stranger(scene: Scene, rng: Generator) -> Scene:
         part = pick(rng, visible_parts(old.anatomy))
         new = replace(old, anatomy=near_miss(rng, old.anatomy, part))
         return replace(scene, creatures=(new, *scene.creatures[1:]))
-    gizmo = near_miss_gizmo(rng, scene.gizmos[0], pick(rng, ("body", "fill", "cap_lab", "emblem_lab")))
+    gizmo = near_miss_gizmo(rng, scene.gizmos[0], pick(rng, GIZMO_PARTS))
     return replace(scene, gizmos=(gizmo, *scene.gizmos[1:]))
+
+
+def with_swapped(scene: Scene) -> Scene | None:
+    """The scene with its first two subjects in each other's place; None unless they are of one kind."""
+    if len(scene.creatures) > 1:
+        one, other, *rest = scene.creatures
+        pair = (replace(one, anatomy=other.anatomy), replace(other, anatomy=one.anatomy))
+        return replace(scene, creatures=(*pair, *rest))
+    if not scene.creatures and len(scene.gizmos) > 1:
+        one, other, *rest = scene.gizmos
+        pair = (
+            replace(other, x=one.x, y=one.y, radius=one.radius),
+            replace(one, x=other.x, y=other.y, radius=other.radius),
+        )
+        return replace(scene, gizmos=(*pair, *rest))
+    return None
+
+
+def with_blend(scene: Scene) -> Scene | None:
+    """The scene with the first creature halfway to the second in every part; None where there are no two."""
+    if len(scene.creatures) < 2:
+        return None
+    one, other = (vars(c.anatomy) for c in scene.creatures[:2])
+    mean: dict[str, Any] = {}
+    for name, value in one.items():
+        if isinstance(value, tuple):
+            mean[name] = tuple((a + b) / 2 for a, b in zip(value, other[name], strict=True))
+        else:
+            middle = (value + other[name]) / 2
+            mean[name] = round(middle) if isinstance(value, int) else middle
+    new = replace(scene.creatures[0], anatomy=Anatomy(**mean))
+    return replace(scene, creatures=(new, *scene.creatures[1:]))
 
 
 def changed_object(edit: Edit) -> Object | None:
@@ -325,11 +371,15 @@ def _swap(scene: Scene, old: Object, new: Object) -> Scene:
     return replace(scene, objects=tuple(new if o is old else o for o in scene.objects))
 
 
-def _mirrored_place(position: str, axis: int) -> str:
-    pair = ("left", "right") if axis == 1 else ("top", "bottom")
-    if pair[0] in position:
-        return position.replace(*pair)
-    return position.replace(pair[1], pair[0])
+def _turned(words: str | None, axis: int) -> str | None:
+    """The words for a place or relation, as they are in a mirror across that axis."""
+    pairs = (("left", "right"),) if axis == 1 else (("top", "bottom"), ("above", "below"))
+    for one, other in pairs:
+        if words and one in words:
+            return words.replace(one, other)
+        if words and other in words:
+            return words.replace(other, one)
+    return words
 
 
 def _cut_angle(obj: Object, rng: Generator) -> float:

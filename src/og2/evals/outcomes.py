@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from og2.world.known import Known
 from og2.world.requirements import EditRequirements, Requirements
 from og2.world.score import score_edit, score_t2i
 from og2.world.score_context import score_context
@@ -47,12 +48,12 @@ class Outcome:
     numbers: dict[str, float] = field(default_factory=dict)
 
 
-def judge(item: Item, inputs: Sequence[Picture], picture: Picture) -> Outcome:
-    """The outcome of a picture for an item, given the pictures that went in."""
+def judge(item: Item, inputs: Sequence[Known], picture: Picture) -> Outcome:
+    """The outcome of a picture for an item, given the pictures that went in, which are looked at once."""
     return _JUDGES[item.task](item, inputs, picture)
 
 
-def _judge_t2i(item: Item, _: Sequence[Picture], picture: Picture) -> Outcome:
+def _judge_t2i(item: Item, _: Sequence[Known], picture: Picture) -> Outcome:
     assert isinstance(item.rule, Requirements)
     verdict = score_t2i(picture, item.rule)
     numbers = {"atoms": verdict.share, "unknown": float(verdict.unknown)}
@@ -63,7 +64,7 @@ def _judge_t2i(item: Item, _: Sequence[Picture], picture: Picture) -> Outcome:
     return Outcome(float(verdict.passed), verdict.passed, verdict.reason, verdict.unknown, numbers)
 
 
-def _judge_edit(item: Item, inputs: Sequence[Picture], picture: Picture) -> Outcome:
+def _judge_edit(item: Item, inputs: Sequence[Known], picture: Picture) -> Outcome:
     assert isinstance(item.rule, EditRequirements)
     verdict = score_edit(inputs[0], picture, item.rule)
     numbers = {"sc": verdict.sc, "pq": verdict.pq, "overall": verdict.overall}
@@ -78,9 +79,9 @@ def _judge_edit(item: Item, inputs: Sequence[Picture], picture: Picture) -> Outc
     return Outcome(float(verdict.success), verdict.success, verdict.reason, verdict.unknown, numbers)
 
 
-def _judge_incontext(item: Item, inputs: Sequence[Picture], picture: Picture) -> Outcome:
+def _judge_incontext(item: Item, inputs: Sequence[Known], picture: Picture) -> Outcome:
     assert isinstance(item.rule, Requirements)
-    verdict = score_context(inputs, picture, item.rule)
+    verdict = score_context([one.sight for one in inputs], picture, item.rule)
     numbers = {"pf": verdict.pf, "sc": verdict.sc, "unknown": float(verdict.unknown)}
     numbers |= {"attribution error": float(verdict.is_swapped), "blend error": float(verdict.is_blend)}
     numbers["strict"] = float(verdict.passed)
@@ -88,7 +89,7 @@ def _judge_incontext(item: Item, inputs: Sequence[Picture], picture: Picture) ->
     return Outcome(score, verdict.passed, verdict.reason, verdict.unknown, numbers)
 
 
-_JUDGES: dict[str, Callable[[Item, Sequence[Picture], Picture], Outcome]] = {
+_JUDGES: dict[str, Callable[[Item, Sequence[Known], Picture], Outcome]] = {
     "t2i": _judge_t2i,
     "edit": _judge_edit,
     "incontext": _judge_incontext,

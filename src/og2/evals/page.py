@@ -75,9 +75,10 @@ def _scores(name: str, task: TaskReport, rates: dict[str, dict[str, float | int]
     head = "<tr><th></th><th>score</th><th>95 % interval</th><th>n</th><th></th><th>scorer accepts</th></tr>"
     rows = [_line("<b>overall</b>", task.score, task.scale, "")]
     for family, share in task.families.items():
-        known = rates.get(f"{name}/{family}")
+        known = rates.get(f"{name}/{family}") if task.is_certified(name, family) else None
         note = f"{known['accept_correct']:.3f} right, {known['accept_near_miss']:.3f} wrong" if known else ""
-        rows.append(_line(html.escape(family), share, task.scale, note))
+        side = f" <span class=note>{task.px[family]} px</span>" if family in task.px else ""
+        rows.append(_line(html.escape(family) + side, share, task.scale, note))
     for control, (share, _) in task.controls.items():
         rows.append(_line(f"<i>control: {html.escape(control)}</i>", share, task.scale, ""))
     missing = ""

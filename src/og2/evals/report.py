@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from og2.evals.certificate import Certificate
 from og2.evals.intervals import Share, corrected, mean_of, mean_of_families
+from og2.evals.items import least_px
 from og2.evals.outcomes import Item, Outcome
 
 
@@ -29,7 +30,8 @@ class TaskReport:
     """Scores of one task.
 
     scale: the best score. families: family -> score. numbers: family -> measure -> mean. controls: control ->
-    (score, family -> score). missing: keys of items without a picture or answer.
+    (score, family -> score). missing: keys of items without a picture or answer. px: side of a family's
+    pictures.
     """
 
     scale: float
@@ -39,6 +41,7 @@ class TaskReport:
     controls: dict[str, tuple[Share, dict[str, Share]]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    px: dict[str, int] = field(default_factory=dict)
 
     def add_outcomes(self, found: list[tuple[Item, Outcome]]) -> None:
         """Scores, breakdown and measures of the model's own items."""
@@ -68,6 +71,10 @@ class TaskReport:
         parts = {family: mean_of_families({family: own}) for family, own in values.items()}
         self.controls[name] = (mean_of_families(values), parts)
 
+    def is_certified(self, task: str, family: str) -> bool:
+        """Whether the pictures are as large as those that the scorer is certified on."""
+        return self.px.get(family, 0) >= least_px(f"{task}/{family}")
+
     def to_dict(self, task: str, certificate: dict[str, Any]) -> dict[str, Any]:
         """JSON-ready data of the task of that name; `corrected` is the score with the scorer's own error
         rates taken out."""
@@ -76,8 +83,9 @@ class TaskReport:
         for family, share in self.families.items():
             numbers = {n: s.score for n, s in self.numbers.get(family, {}).items()}
             breakdown[family] = {**share.to_dict(), "numbers": numbers}
+            breakdown[family] |= {"px": self.px[family]} if family in self.px else {}
             rates = certificate.get(f"{task}/{family}")
-            if rates:
+            if rates and self.is_certified(task, family):
                 right, wrong = rates["accept_correct"], rates["accept_near_miss"]
                 breakdown[family]["corrected"] = corrected(share, right, wrong).to_dict()
                 breakdown[family]["certificate"] = rates
@@ -129,11 +137,12 @@ def format_report(report: Report) -> str:
         lines.append(f"{name:28} {task.score}{scale}")
         rates = report.certificate.summary()
         for family, share in task.families.items():
-            known = rates.get(f"{name}/{family}")
+            known = rates.get(f"{name}/{family}") if task.is_certified(name, family) else None
             note = (
                 f"  scorer: {known['accept_correct']:.3f} / {known['accept_near_miss']:.3f}" if known else ""
             )
-            lines.append(f"  {family:26} {share}{note}")
+            side = f"  {task.px[family]} px" if family in task.px else ""
+            lines.append(f"  {family:26} {share}{side}{note}")
             shown = {n: s for n, s in task.numbers.get(family, {}).items() if n in _SHOWN}
             if shown:
                 lines.append("      " + ", ".join(f"{n} {s.score:.2f}" for n, s in shown.items()))
@@ -145,6 +154,19 @@ def format_report(report: Report) -> str:
     lines.append("scorer: share of right and of nearly right pictures that it accepts (`og2 world certify`).")
     lines.append("This is evidence about a mechanism in a procedural world, not about photorealism.")
     return "\n".join(lines)
+
+
+def controls_table(report: Report) -> str:
+    """The controls of every family as a Markdown table, one column a control, scores as in the report."""
+    names = list(dict.fromkeys(c for task in report.tasks.values() for c in task.controls))
+    rows = [["family", *names, "of", "n"], ["---"] * (len(names) + 3)]
+    for name, task in report.tasks.items():
+        for family in dict.fromkeys(f for _, parts in task.controls.values() for f in parts):
+            own = [task.controls[c][1].get(family) if c in task.controls else None for c in names]
+            number = max(share.n for share in own if share is not None)
+            cells = ["" if share is None else f"{share.score:.2f}" for share in own]
+            rows.append([f"{name}/{family}", *cells, f"{task.scale:.0f}", str(number)])
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 
 _SHOWN = ("sc", "pq", "overall", "pf", "kept", "atoms", "unknown")

@@ -34,13 +34,13 @@ class Store:
         path = folder / _SETTINGS
         wanted = json.loads(json.dumps(settings))
         if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = _settings_in(path)
             other = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
             if other:
                 text = ", ".join(f"{k} was {found.get(k)!r}, is {wanted.get(k)!r}" for k in other)
                 raise RequestError(f"{folder} holds another run ({text}); choose another folder")
         else:
-            _write(path, json.dumps(wanted, indent=1).encode())
+            write_text(path, json.dumps(wanted, indent=1))
 
     def has_picture(self, key: str) -> bool:
         """Whether the item's picture is there."""
@@ -63,7 +63,7 @@ class Store:
         try:
             with Image.open(self.picture_path(key)) as opened:
                 return np.asarray(opened.convert("RGB"))
-        except (OSError, SyntaxError, ValueError):
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             return None
 
     def answer(self, key: str) -> Any:
@@ -75,14 +75,25 @@ class Store:
 
     def put_answer(self, key: str, answer: Any) -> None:
         """Keeps an item's answer: a text or a truth value."""
-        _write(self._answer_path(key), json.dumps({"answer": answer}).encode())
+        write_text(self._answer_path(key), json.dumps({"answer": answer}))
 
     def _answer_path(self, key: str) -> Path:
         return self.folder / "answers" / f"{key}.json"
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Writes a file that appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    aside.write_bytes(data)
+    aside.write_text(text, encoding="utf-8")
     os.replace(aside, path)
+
+
+def _settings_in(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return dict(found)
+    except (OSError, ValueError, TypeError) as error:
+        raise RequestError(
+            f"{path} does not say what this run was ({error}); choose another folder"
+        ) from error

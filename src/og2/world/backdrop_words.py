@@ -18,10 +18,12 @@ _MAX_NAME_DISTANCE = 8.0
 _MIN_NAME_MARGIN = 2.0
 _MIN_SLOPE = 5.5  # dE from one end of the picture to the other
 _FLAT = 1.3  # median dE from the plane
-_MIN_STEP = 5.0  # dE between what is above a horizon and what is below
+_MIN_STEP = 3.3  # dE between what is above a horizon and what is below, a plane through all taken off
 _GRAIN = 3.0  # how much more coarse variation a rough paper has than independent noise
 _MIN_GRAIN = 0.25  # dE, standard deviation of the coarse variation
-_MIN_TILE_STEP = 2.2  # dE between the two halves of the floor's pixels
+_WIDE_PX = 192  # from this width on every second column is enough
+_MIN_TILE_STEP = 3.0  # CIELAB L between the darker and the lighter pixels of a row of the floor
+_MIN_ROW_PX = 12
 Lab = tuple[float, float, float]
 
 
@@ -50,11 +52,11 @@ def _family(view: View, known: BoolArray) -> Word:
     plane, slope = _plane(view.lab, known)
     residual = view.lab - plane
     off = float(np.median(np.sqrt((residual[known] ** 2).sum(axis=-1))))
-    row, step = _horizon(view.lab, known)
+    row, step = _horizon(residual, known)
     if step >= _MIN_STEP and row is not None:
         floor = known.copy()
         floor[: row + 2] = False
-        split = _two_halves(box_mean(view.lab[..., 0], max(1, known.shape[0] // 64))[floor])
+        split = _step_in_rows(box_mean(view.lab[..., 0], max(1, known.shape[0] // 64)), floor)
         if split >= _MIN_TILE_STEP:
             return Word("tiles", min(1.0, split / (2 * _MIN_TILE_STEP)))
         return Word("landscape", min(1.0, step / (2 * _MIN_STEP)))
@@ -87,30 +89,40 @@ def _plane(lab: FloatArray, known: BoolArray) -> tuple[FloatArray, float]:
 def _horizon(lab: FloatArray, known: BoolArray) -> tuple[int | None, float]:
     """The row at which the rows' median colours jump most, and the jump in dE."""
     height = known.shape[0]
-    enough = known.mean(axis=1) > 0.15
-    rows = np.array(
-        [np.median(lab[y][known[y]], axis=0) if enough[y] else [np.nan] * 3 for y in range(height)]
-    )
+    rows = _row_medians(lab, known)
     reach = max(2, height // 24)
-    best, step = None, 0.0
-    for y in range(round(0.22 * height), round(0.78 * height)):
-        above, below = rows[max(0, y - 2 * reach) : y - 1], rows[y + 1 : y + 2 * reach]
-        if np.isfinite(above).any() and np.isfinite(below).any():
-            jump = math.dist(np.nanmedian(above, axis=0), np.nanmedian(below, axis=0))
-            if jump > step:
-                best, step = y, jump
-    return best, step
+    windows = np.lib.stride_tricks.sliding_window_view(rows, 2 * reach - 1, axis=0)
+    seen = np.isfinite(windows[:, 0]).any(axis=-1)
+    medians = np.zeros(windows.shape[:2])
+    medians[seen] = np.nanmedian(windows[seen], axis=-1)
+    ys = np.arange(round(0.22 * height), round(0.78 * height))
+    above, below = ys - 2 * reach, ys + 1
+    jumps = np.where(seen[above] & seen[below], distance(medians[above], medians[below]), 0.0)
+    best = int(np.argmax(jumps))
+    return (int(ys[best]), float(jumps[best])) if jumps[best] > 0.0 else (None, 0.0)
 
 
-def _two_halves(values: FloatArray) -> float:
-    """How far the means of the darker and the lighter part of the values are apart, if there are two
-    parts."""
-    if values.size < 40:
-        return 0.0
-    low, high = np.quantile(values, [0.1, 0.9])
-    near_low, near_high = values < (2 * low + high) / 3, values > (low + 2 * high) / 3
-    between = 1.0 - near_low.mean() - near_high.mean()
-    return float(high - low) if between < 0.26 else 0.0
+def _row_medians(lab: FloatArray, known: BoolArray) -> FloatArray:
+    """Median colour of each row's known pixels, NaN where few are known.   Shapes: (H, W, 3) -> (H, 3)."""
+    step = 2 if known.shape[1] >= _WIDE_PX else 1
+    lab, known = lab[:, ::step], known[:, ::step]
+    ordered = np.sort(np.where(known[..., None], lab, np.inf), axis=1)
+    number = known.sum(axis=1)
+    lines = np.arange(known.shape[0])
+    middle = [ordered[lines, np.maximum(number - 1 + more, 0) // 2] for more in (0, 1)]
+    enough = (number > 0.15 * known.shape[1])[:, None]
+    return np.where(enough, (middle[0] + np.where(enough, middle[1], 0.0)) / 2, np.nan)
+
+
+def _step_in_rows(values: FloatArray, known: BoolArray) -> float:
+    """How far the darker and the lighter tenth of a row's known values lie apart: median over the rows."""
+    rows = np.nonzero(known.sum(axis=1) >= _MIN_ROW_PX)[0]
+    ordered = np.sort(np.where(known, values, np.inf)[rows], axis=1)
+    last = known[rows].sum(axis=1) - 1
+    lines = np.arange(len(rows))
+    low, high = (np.round(share * last).astype(int) for share in (0.1, 0.9))
+    steps = ordered[lines, high] - ordered[lines, low]
+    return float(np.median(steps)) if len(rows) else 0.0
 
 
 def _nearest(options: dict[str, float]) -> Word:
@@ -151,7 +163,7 @@ def _gradient(view: View, known: BoolArray) -> Word:
 
 
 def _landscape(view: View, known: BoolArray) -> Word:
-    row, _ = _horizon(view.lab, known)
+    row, _ = _horizon(view.lab - _plane(view.lab, known)[0], known)
     height = known.shape[0]
     row = height // 2 if row is None else row
     sky, ground = known.copy(), known.copy()

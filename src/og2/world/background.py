@@ -21,6 +21,7 @@ from og2.world.pixels import (
     BoolArray,
     FloatArray,
     box_mean,
+    denoised,
     dilate,
     distance,
     local_maximum,
@@ -30,7 +31,10 @@ from og2.world.pixels import (
 
 FOREGROUND_DELTA = 9.0
 _HALF_CONTRAST = 0.45
-_NOISE_TO_SMOOTH = 1.2
+_GRAINY = 1.2  # noise (dE) from which a picture is denoised before it is judged
+_DENOISE = 3.0  # differences of so much noise are grain, larger ones are edges
+_LEFT = 0.45  # of the noise that denoising leaves
+_EVEN = 0.5  # noise up to which areas are even as they are
 _PLAIN = 1.2  # dE from the plane that a plain background may have without noise
 _PLAIN_NOISE = 1.2  # and how much more for each dE of noise
 _MIN_RIM_INLIERS = 0.75
@@ -38,7 +42,8 @@ _CERTAIN_RIM = 0.98
 _MIN_INLIERS = 0.30
 _LIMITS = (14.0, 10.0, 10.0)
 _OUTSIDE = 5.0  # dE beyond the legal backdrop colours
-_BARELY_OUTSIDE = 1.8  # enough close to what is clearly outside
+_BARELY_OUTSIDE = 1.8  # enough close to what is clearly outside,
+_OUTSIDE_NOISE = 0.3  # and so much more for each dE of noise in a grainy picture
 _NEAR = 0.055  # of the shorter side
 _MIN_LEGAL_RIM = 0.85
 _MIN_LEGAL = 0.35
@@ -71,10 +76,11 @@ def take_apart(image: Any, side: int = WORK_SIDE_PX) -> View:
     pixels, scale = working_pixels(image, side)
     lab = srgb_to_lab(pixels)
     noise = _noise(lab)
-    if noise > _NOISE_TO_SMOOTH:
-        lab = srgb_to_lab(smooth(pixels))
+    if noise > _GRAINY:
+        lab = denoised(lab, _DENOISE * noise)
+    left = noise if noise <= _GRAINY else _LEFT * noise
     fit = _fit_plane(lab)
-    if fit is not None and fit.rim_share >= _CERTAIN_RIM and fit.off <= _PLAIN + _PLAIN_NOISE * noise:
+    if fit is not None and fit.rim_share >= _CERTAIN_RIM and fit.off <= _PLAIN + _PLAIN_NOISE * left:
         return _on_plane(lab, fit.background, noise, scale)
     try:
         return _with_backdrop(lab, noise, scale)
@@ -95,6 +101,11 @@ def window(view: View, part: BoolArray, margin: int = 5) -> tuple[View, tuple[sl
     return View(*cut, view.noise, view.scale, view.is_plain), where
 
 
+def even(view: View) -> FloatArray:
+    """The view's colours with what is left of the grain evened out, for judging areas."""
+    return smooth(view.lab) if _EVEN < view.noise <= _GRAINY else view.lab
+
+
 def beyond_backdrops(lab: FloatArray) -> FloatArray:
     """How far colours lie from every colour a backdrop may have (dE).   Shapes: (..., 3) -> (...)."""
     low, high = BACKDROP_LIGHTNESS
@@ -105,14 +116,12 @@ def beyond_backdrops(lab: FloatArray) -> FloatArray:
 
 def _on_plane(lab: FloatArray, plane: FloatArray, noise: float, scale: float) -> View:
     delta = distance(lab, plane)
-    coloured = (beyond_backdrops(lab) > _OUTSIDE) & (delta > FOREGROUND_DELTA)
+    coloured = _beyond_doubt(lab, noise) & (delta > FOREGROUND_DELTA)
     return View(lab, plane, delta, _in_front(delta) | coloured, noise, scale)
 
 
 def _with_backdrop(lab: FloatArray, noise: float, scale: float) -> View:
-    beyond = beyond_backdrops(lab)
-    core = beyond > _OUTSIDE
-    core |= (beyond > _BARELY_OUTSIDE) & _near(core, max(2, round(_NEAR * min(core.shape))))
+    core = _beyond_doubt(lab, noise)
     rim = np.concatenate([core[:2].ravel(), core[-2:].ravel(), core[:, :2].ravel(), core[:, -2:].ravel()])
     if 1.0 - rim.mean() < _MIN_LEGAL_RIM or 1.0 - core.mean() < _MIN_LEGAL:
         raise ImageError("no background of this world: too much of the picture or its rim is coloured")
@@ -120,6 +129,16 @@ def _with_backdrop(lab: FloatArray, noise: float, scale: float) -> View:
     delta = distance(lab, background)
     mask = (_in_front(delta) & dilate(core, 1.5)) | (core & (delta > FOREGROUND_DELTA))
     return View(lab, background, delta, mask, noise, scale, is_plain=False)
+
+
+def _beyond_doubt(lab: FloatArray, noise: float) -> BoolArray:
+    """What no backdrop's colour explains: clearly outside of them, or barely so and close to what is."""
+    beyond, barely = beyond_backdrops(lab), _BARELY_OUTSIDE
+    core = beyond > _OUTSIDE
+    if noise > _GRAINY:  # a single pixel far outside may be grain
+        core = beyond_backdrops(smooth(lab)) > _OUTSIDE
+        barely += _OUTSIDE_NOISE * noise
+    return core | (beyond > barely) & _near(core, max(2, round(_NEAR * min(core.shape))))
 
 
 def _near(mask: BoolArray, reach: int) -> BoolArray:
@@ -164,23 +183,37 @@ def _noise(lab: FloatArray) -> float:
 
 
 def _fit_plane(lab: FloatArray) -> _Plane | None:
-    """A plane per channel behind the picture, or None when the rim is not of one colour."""
+    """A plane per channel behind the picture, or None when the rim is not of one colour.
+
+    Fitted at half the resolution of a larger picture, but to the whole of its rim.
+    """
     height, width = lab.shape[:2]
-    rim = np.zeros((height, width), dtype=bool)
-    rim[:2], rim[-2:], rim[:, :2], rim[:, -2:] = True, True, True, True
     step = 2 if min(height, width) > 48 else 1
     ys, xs = np.arange(height) / height - 0.5, np.arange(width) / width - 0.5
-    design = np.stack(np.broadcast_arrays(1.0, xs[None, ::step], ys[::step, None]), axis=-1).reshape(-1, 3)
-    values = lab[::step, ::step].reshape(-1, 3)
-    background = np.broadcast_to(np.median(lab[rim], axis=0), lab.shape)
-    inliers, rim_share = rim, 0.0
+    inner, rim = _design(xs[::step], ys[::step]).reshape(-1, 3), _of_rim(_design(xs, ys))
+    values, rim_values = lab[::step, ::step].reshape(-1, 3), _of_rim(lab)
+    middle = np.median(rim_values, axis=0)
+    background, of_rim = np.broadcast_to(middle, values.shape), middle
+    chosen, rim_share, weights = np.zeros(0, dtype=bool), 0.0, np.zeros((3, 3))
     for limit in _LIMITS:
-        inliers = distance(lab, background) < limit
-        rim_share = float(inliers[rim].mean())
-        if rim_share < _MIN_RIM_INLIERS or inliers.mean() < _MIN_INLIERS:
+        chosen = distance(values, background) < limit
+        rim_share = float((distance(rim_values, of_rim) < limit).mean())
+        if rim_share < _MIN_RIM_INLIERS or chosen.mean() < _MIN_INLIERS:
             return None
-        chosen = design * inliers[::step, ::step].reshape(-1, 1)
-        weights = np.linalg.solve(chosen.T @ design + 1e-6 * np.eye(3), chosen.T @ values)
-        background = weights[0] + xs[None, :, None] * weights[1] + ys[:, None, None] * weights[2]
-    off = float(np.median(distance(lab, background)[inliers]))
-    return _Plane(background, rim_share, off)
+        known = inner[chosen]
+        weights = np.linalg.solve(known.T @ known + 1e-6 * np.eye(3), known.T @ values[chosen])
+        background, of_rim = inner @ weights, rim @ weights
+    off = float(np.median(distance(values, background)[chosen]))
+    whole = weights[0] + xs[None, :, None] * weights[1] + ys[:, None, None] * weights[2]
+    return _Plane(whole, rim_share, off)
+
+
+def _design(xs: FloatArray, ys: FloatArray) -> FloatArray:
+    """One, x and y of every pixel of a grid.   Shapes: (W,), (H,) -> (H, W, 3)."""
+    return np.stack(np.broadcast_arrays(1.0, xs[None, :], ys[:, None]), axis=-1)
+
+
+def _of_rim(values: FloatArray) -> FloatArray:
+    """The outermost two rows and columns.   Shapes: (H, W, n) -> (m, n)."""
+    sides = (values[:2], values[-2:], values[2:-2, :2], values[2:-2, -2:])
+    return np.concatenate([side.reshape(-1, values.shape[-1]) for side in sides])

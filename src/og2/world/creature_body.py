@@ -15,9 +15,10 @@ import numpy as np
 from og2.world.background import View
 from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance, erode
 
-_WHITE_L, _WHITE_C, _DARK_L, _DARK_C = 70.0, 28.0, 46.0, 25.0
+_WHITE_L, _WHITE_C, _DARK_L, _DARK_C = 70.0, 28.0, 44.0, 25.0
 _WHITE_LAB, _DARK_LAB = np.array([98.0, 0.0, 0.0]), np.array([15.0, 3.0, 1.0])
-_WHITE_RIM = 0.15  # of what is around a core
+_WHITE_RIM = 0.06  # of what is around a core; of a core that looks aside it is little
+_MIN_SKIN = 24.0  # dE from white and from black: dots on white are no eyes
 _LIMBS = 0.36  # radii: what is thinner than twice this is no body
 _NEAR_BODY = 17.0  # dE
 _RAYS = 96
@@ -108,6 +109,8 @@ def find_frame(view: View, part: BoolArray) -> Frame | None:
     if rough is None or ring.sum() < 6:
         return None
     around_eyes = np.median(lab[ring], axis=0)
+    if min(float(distance(around_eyes, tone)) for tone in (_WHITE_LAB, _DARK_LAB)) < _MIN_SKIN:
+        return None
     second = _color_of_feet(lab, part, rough)
     cover = np.maximum(_share(view, around_eyes), _share(view, second))
     body = _fitted(np.where(erode(part, 1.5), 1.0, np.where(dilate(part, 1.5), cover, 0.0)), rough)
@@ -136,14 +139,14 @@ def _eyes(lab: FloatArray, part: BoolArray) -> tuple[tuple[Eye, Eye] | None, Boo
     dark = part & (lab[..., 0] < _DARK_L) & (chroma < _DARK_C)
     if not white.any() or not dark.any():
         return None, white
-    cores = []
+    rated = []
     for core in components(dark, smallest=2):
-        rim = dilate(core, 2.0) & ~core & part
-        if white[rim].mean() > _WHITE_RIM:
-            cores.append(core)
-    cores = sorted(cores, key=lambda c: -int(c.sum()))[:2]
-    if len(cores) < 2:
+        share = float(white[dilate(core, 2.0) & ~core & part].mean())
+        if share > _WHITE_RIM:
+            rated.append((share * math.sqrt(float(core.sum())), core))
+    if len(rated) < 2:
         return None, white
+    cores = [core for _, core in sorted(rated, key=lambda r: -r[0])[:2]]
     cores.sort(key=lambda c: float(np.nonzero(c)[1].mean()))
     middles = [(float(np.nonzero(c)[1].mean()), float(np.nonzero(c)[0].mean())) for c in cores]
     whole = np.zeros_like(part)
@@ -260,9 +263,7 @@ def _fitted(cover: FloatArray, rough: Body) -> Body:
     return body
 
 
-def _outline(
-    cover: FloatArray, body: Body, cos: FloatArray, sin: FloatArray
-) -> tuple[FloatArray, BoolArray]:
+def _outline(cover: FloatArray, body: Body, cos: FloatArray, sin: FloatArray) -> tuple[FloatArray, BoolArray]:
     """Where each ray leaves the silhouette, in units of the ellipse, and whether it does in the range."""
     along = np.arange(*_OUTLINE)
     values = _sampled(cover, body.y + body.b * sin[:, None] * along, body.x + body.a * cos[:, None] * along)
@@ -323,6 +324,8 @@ def _skin(
         return near, np.broadcast_to(near, lab.shape)
     place = toward_light[own]
     middle, values = place.mean(), lab[own]
-    slope = (place - middle) @ (values - values.mean(axis=0)) / max(float(((place - middle) ** 2).sum()), 1e-6)
+    slope = (
+        (place - middle) @ (values - values.mean(axis=0)) / max(float(((place - middle) ** 2).sum()), 1e-6)
+    )
     color = values.mean(axis=0) - middle * slope
     return color, color + np.clip(toward_light, -2.0, 2.0)[..., None] * slope

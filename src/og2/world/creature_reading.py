@@ -19,9 +19,10 @@ from og2.world.words import Word
 
 MIN_AREA_PX = 260
 _FACING, _GAZE = 0.135, 0.21  # of the half width; of the eye's radius
-_OPEN_MOUTH = 0.062  # square radii
+_OPEN_MOUTH = 0.044  # square radii: a closed one has 0.038 at most, an open one under blur 0.046 at least
 _ARM_EDGES = (-28.0, 22.0)  # degrees: below = down, above = up
 _ARM_UNCLEAR = 5.0
+_IVORY_L = 84.0
 _SHOULDER = (0.82, 0.10)  # of the half width to the side; radii below the middle
 _EAR_ANGLE = math.radians(38.0)  # where on the outline an ear starts, from the top
 _EAR_TURN = math.radians(22.8)  # how far an ear leans outward
@@ -144,7 +145,12 @@ def _direction(amount: float, edge: float) -> Word:
 
 
 def _mouth(seen: Frame) -> Word:
-    """By the area under the eyes that is dark or a tongue's red."""
+    area = _mouth_area(seen)
+    return Word("open" if area > _OPEN_MOUTH else "closed", min(1.0, abs(area - _OPEN_MOUTH) / 0.02))
+
+
+def _mouth_area(seen: Frame) -> float:
+    """The area under the eyes that is dark or a tongue's red, in square radii."""
     under = max(eye.y + 0.9 * eye.radius - seen.body.y for eye in seen.eyes) / seen.body.r
     zone = seen.part & (np.abs(seen.u - seen.face) < 0.28)
     zone &= (seen.v > under) & (seen.v < 0.17 * seen.high + 0.2)
@@ -153,23 +159,22 @@ def _mouth(seen: Frame) -> Word:
     dark *= zone & (seen.lab[..., 0] < 0.5 * (14.0 + seen.body_lab[0]) + 8.0) & ~seen.is_second
     red = zone & (distance(seen.lab, np.array([52.0, 58.0, 28.0])) < 20.0)
     red &= (distance(seen.lab, seen.body_lab) > 20.0) & (np.abs(seen.u - seen.face) < 0.15)
-    area = float(np.where(red, 1.0, dark).sum()) / seen.body.r**2
-    return Word("open" if area > _OPEN_MOUTH else "closed", min(1.0, abs(area - _OPEN_MOUTH) / 0.03))
+    return float(np.where(red, 1.0, dark).sum()) / seen.body.r**2
 
 
 def _ivory(seen: Frame) -> BoolArray:
-    return seen.part & (seen.lab[..., 0] > 76.0) & (np.hypot(seen.lab[..., 1], seen.lab[..., 2]) < 26.0)
+    return seen.part & (seen.lab[..., 0] > _IVORY_L) & (np.hypot(seen.lab[..., 1], seen.lab[..., 2]) < 26.0)
 
 
 def _horns(seen: Frame) -> int:
-    """Ivory tips counted in rows above the body."""
+    """Ivory tips counted in rows above the body; at least two rows must show so many."""
     ivory = _ivory(seen) & (np.abs(seen.u) < 0.55)
     counts = []
     for share in (0.06, 0.10, 0.14, 0.18):
         y = round(seen.body.y - seen.body.b - share * seen.body.r)
         if 0 <= y < ivory.shape[0]:
             counts.append(int((np.diff(np.concatenate([[0], ivory[y].astype(int)])) == 1).sum()))
-    return max(counts, default=0)
+    return sorted(counts)[-2] if len(counts) > 1 else 0
 
 
 def _eyes(seen: Frame) -> tuple[float, float]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from og2.errors import ImageError
 from og2.world import palette
-from og2.world.background import View, take_apart, window
+from og2.world.background import View, even, take_apart, window
 from og2.world.outline import name_shape
 from og2.world.pixels import (
     BoolArray,
@@ -25,8 +25,8 @@ from og2.world.pixels import (
     distance,
     erode,
     fill_holes,
-    smooth,
 )
+from og2.world.rims import find_rim, inside_of
 from og2.world.texture import Texture, name_texture
 from og2.world.touching import pieces_of
 from og2.world.words import Word
@@ -47,9 +47,14 @@ _SPECK_SHARE = 14.0 / 64**2  # smaller things are dirt, not objects
 _WIDE_PX = 600  # from this area on, cracks between two tones are up to four pixels wide
 _MAX_COLOR_DISTANCE = 24.0
 _MIN_COLOR_MARGIN = 7.0
-_FAINT = 0.74  # a colour must come this far from the background's toward the one it is named for
+_FAINT = 0.70  # a colour must come this far from the background's toward the one it is named for
 _MAX_SPREAD = 11.0
-_MAX_TREND = 14.0
+_MIN_INNER_PX = 12
+_MAX_TURN = 12.0  # dE across a thing that its hue and chroma may run
+_MAX_SHADE = 14.0  # dE that light may take it,
+_MAX_SHADE_SHARE = 0.25  # or this share of its distance from black
+_BLACK = np.array([16.0, 0.0, 0.0])  # CIELAB's lightness of no light is -16
+_ZERO = np.zeros(3)
 _SURE_COLOR = 10.0  # lead over the next colour name at which a name is certain
 
 
@@ -145,17 +150,16 @@ def describe(view: View, part: BoolArray) -> Detected:
     """One part of the foreground in words."""
     around, where = window(view, part)
     part = part[where]
-    core = _core(around, part)
-    inner = erode(part, 2.0)
-    inner = inner if inner.sum() >= 0.3 * part.sum() else core
-    texture = name_texture(smooth(around.lab) if view.noise > 0.5 else around.lab, inner)
-    coverage = cover(around, part, texture.tones)
+    rim = find_rim(around, part, min(view.mask.shape))
+    texture = name_texture(even(around), _inside(around, part, rim))
+    coverage = cover(around, part, texture.tones, rim)
     mask = coverage >= 0.5
     if mask.sum() < 4:
         mask, coverage = part, part.astype(np.float64)
     opinion = name_shape(coverage, mask)
     # The part may hold soft edge pixels; what is more than half covered is judged for its colour.
-    base, color = _name_color(around, mask, _core(around, mask), texture)
+    core = _core(around, mask) if rim is None else inside_of(around, mask, rim)
+    base, color = _name_color(around, mask, core, texture, rim is not None)
     filled = fill_holes(mask) if opinion.shape == "ring" else mask
     area = float(np.maximum(coverage, filled & ~mask).sum())
     whole = np.zeros_like(view.mask)
@@ -180,19 +184,24 @@ def box_of(mask: BoolArray) -> tuple[float, float, float, float]:
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
-def cover(view: View, part: BoolArray, tones: tuple[FloatArray, ...]) -> FloatArray:
-    """How much of each pixel the part covers: its place between the background's and the part's colours."""
-    shares = [_place_between(view, tone) for tone in tones]
-    share = np.maximum(shares[0], shares[1]) if len(shares) > 1 else shares[0]
-    if len(tones) > 1:  # inside, a mix of the two tones may look like the background between them
-        reach = 2 if part.sum() >= _WIDE_PX else 1
-        share = closed(np.where(erode(fill_gaps(part), 1.5), 1.0, share), reach)
+def cover(
+    view: View, part: BoolArray, tones: tuple[FloatArray, ...], rim: BoolArray | None = None
+) -> FloatArray:
+    """How much of each pixel the part covers: its place between the background's and the part's colours, of
+    which the line around it, if it has one, is one more."""
+    inks = tones if rim is None else (*tones, np.median(view.lab[rim], axis=0))
+    share = np.max([_place_between(view, ink) for ink in inks], axis=0)
+    if len(inks) > 1:  # inside, a mix of two inks may look like the background between them
+        share = np.where(erode(fill_gaps(part), 1.5 if rim is None else 1.0), 1.0, share)
+    if len(tones) > 1:
+        share = closed(share, 2 if part.sum() >= _WIDE_PX else 1)
     return np.clip(share, 0.0, 1.0) * dilate(part, 1.5)
 
 
 def fill_gaps(part: BoolArray) -> BoolArray:
     """The part with cracks of up to two pixels closed."""
-    padded = np.pad(part, 3)
+    padded = np.zeros((part.shape[0] + 6, part.shape[1] + 6), dtype=np.bool_)
+    padded[3:-3, 3:-3] = part
     return erode(dilate(padded, 1.5), 1.5)[3:-3, 3:-3]
 
 
@@ -200,6 +209,14 @@ def _place_between(view: View, tone: FloatArray) -> FloatArray:
     direction = tone - view.background
     length = np.maximum((direction**2).sum(axis=-1), 1.0)
     return ((view.lab - view.background) * direction).sum(axis=-1) / length
+
+
+def _inside(view: View, part: BoolArray, rim: BoolArray | None) -> BoolArray:
+    """Where the texture of a part is looked for: away from its outline and from the line around it."""
+    if rim is not None:
+        return inside_of(view, part, rim)
+    inner = erode(part, 2.0)
+    return inner if inner.sum() >= 0.3 * part.sum() else _core(view, part)
 
 
 def _core(view: View, part: BoolArray) -> BoolArray:
@@ -210,23 +227,16 @@ def _core(view: View, part: BoolArray) -> BoolArray:
 
 
 def _name_color(
-    view: View, part: BoolArray, core: BoolArray, texture: Texture
+    view: View, part: BoolArray, core: BoolArray, texture: Texture, has_rim: bool
 ) -> tuple[tuple[float, float, float], Word]:
     """The main tone and its name; of two tones the main one is the one that a name fits best."""
     if texture.fill is None:
-        lab = np.median(view.lab[core], axis=0)
-        return _as_lab(lab), Word(None, 0.0, texture.reason)
-    if len(texture.tones) == 1:
-        lab, spread = texture.tones[0], _spread(view, part, core)
-        if spread > _MAX_SPREAD:
-            return _as_lab(lab), Word(None, 0.0, f"several colours in one object (spread {spread:.1f} dE)")
-    else:
-        lab, trend = (
-            min(texture.tones, key=lambda tone: _ranked(tone)[0][0]),
-            _trend_of_tones(view, core, texture),
-        )
-        if trend > _MAX_TREND:
-            return _as_lab(lab), Word(None, 0.0, f"its tones run from one colour to another ({trend:.1f} dE)")
+        return _as_lab(np.median(view.lab[core], axis=0)), Word(None, 0.0, texture.reason)
+    lab = min(texture.tones, key=lambda tone: _ranked(tone)[0][0])
+    inner = core if has_rim or len(texture.tones) > 1 else erode(part, 2.0)
+    reason = _not_one_color(view, inner if inner.sum() >= _MIN_INNER_PX else core, texture)
+    if reason:
+        return _as_lab(lab), Word(None, 0.0, reason)
     return _as_lab(lab), _color_word(lab, np.median(view.background[part], axis=0))
 
 
@@ -234,33 +244,29 @@ def _as_lab(lab: FloatArray) -> tuple[float, float, float]:
     return (float(lab[0]), float(lab[1]), float(lab[2]))
 
 
-def _spread(view: View, part: BoolArray, core: BoolArray) -> float:
-    """How much the inside of a part is not one colour (dE).
+def _not_one_color(view: View, inner: BoolArray, texture: Texture) -> str:
+    """Why the inside of a part is not of one colour (or of the two tones of its pattern), or "".
 
-    The distance of its tenth-largest share from the median, or how far the colour runs from one side to the
-    other (scaled to the same limit), whichever is more.
+    A straight run of colour from one side to the other is light falling on it as long as all channels rise
+    and fall together, and not too far. What is left without the run must be near the median.
     """
-    even = smooth(view.lab) if view.noise > 0.5 else view.lab
-    inner = erode(part, 2.0)
-    inner = inner if inner.sum() >= 12 else core
-    spread = float(np.quantile(distance(even[inner], np.median(view.lab[core], axis=0)), 0.9))
-    return max(spread, _trend(view.lab, inner) * _MAX_SPREAD / _MAX_TREND)
-
-
-def _trend_of_tones(view: View, core: BoolArray, texture: Texture) -> float:
-    """How far the colours of a pattern run across it, once each pixel's own tone is taken off (dE)."""
-    first, second = texture.tones
-    nearer = distance(view.lab, first) <= distance(view.lab, second)
-    return _trend(view.lab - np.where(nearer[..., None], first, second), core)
-
-
-def _trend(lab: FloatArray, inner: BoolArray) -> float:
-    """How far a straight run of colour takes it from one end of the mask to the other (dE)."""
+    away = even(view)[inner] - texture.tones[0]
+    if len(texture.tones) > 1:
+        other = even(view)[inner] - texture.tones[1]
+        nearer = distance(away, _ZERO) <= distance(other, _ZERO)
+        away = np.where(nearer[:, None], away, other)
     ys, xs = np.nonzero(inner)
     place = np.stack([xs - xs.mean(), ys - ys.mean()], axis=1)
-    colors = lab[inner] - lab[inner].mean(axis=0)
-    slope = np.linalg.solve(place.T @ place + 1e-3 * np.eye(2), place.T @ colors)
-    return 2.0 * float(np.quantile(distance(place @ slope, np.zeros(3)), 0.98))
+    run = place @ np.linalg.lstsq(place, away - away.mean(axis=0), rcond=None)[0]
+    lit = texture.tones[0] + _BLACK  # what light scales, from black
+    length = math.dist(lit, _ZERO)
+    along = run @ lit / length
+    shade = 2.0 * float(np.quantile(np.abs(along), 0.98))
+    turn = 2.0 * float(np.quantile(distance(run, along[:, None] * lit / length), 0.98))
+    if turn > _MAX_TURN or shade > max(_MAX_SHADE, _MAX_SHADE_SHARE * length):
+        return f"its colour runs from one to another ({max(turn, shade):.1f} dE)"
+    spread = float(np.quantile(distance(away, run), 0.9)) if len(texture.tones) == 1 else 0.0
+    return f"several colours in one object (spread {spread:.1f} dE)" if spread > _MAX_SPREAD else ""
 
 
 def _ranked(lab: FloatArray) -> list[tuple[float, str]]:

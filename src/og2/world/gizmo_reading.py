@@ -1,6 +1,7 @@
 """Gizmos seen in a picture: a body with a cap on top and an emblem in its middle, kept as a small picture.
 
-Part of the scorer. A gizmo never turns, so two are compared as pictures of one size.
+Part of the scorer. A gizmo never turns, so two are compared as pictures of one size: the body's width and
+its lower edge, found to a fraction of a pixel, say where every part of the small picture lies.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from og2.world import palette
-from og2.world.background import View
-from og2.world.detect import Detected, box_of
-from og2.world.pixels import BoolArray, FloatArray, distance, fill_holes
+from og2.world.background import View, window
+from og2.world.detect import box_of
+from og2.world.pixels import BoolArray, FloatArray, distance, erode, fill_holes, local_maximum, smooth
 
-SIDE = 56  # rows of the small picture; columns in proportion, at most as many
+STEPS = 32  # of the small picture per half width of the body
+_SIDEWARD, _UPWARD = 1.1, 3.1  # what it shows: half widths to either side of the middle, and above the bottom
 _ASPECT = (1.02, 1.75)  # height over width
 _MIN_AREA_PX = 160
 
@@ -23,7 +25,8 @@ _MIN_AREA_PX = 160
 class SeenGizmo:
     """A gizmo: box in pixels of the given picture, centre as fractions, mask, and itself as a small picture.
 
-    patch: (SIDE, SIDE, 3) CIELAB; inside: where the gizmo is in it. color: of the body, None when unclear.
+    patch: (rows, columns, 3) CIELAB; inside: how much of each of its points is gizmo. color: of the body,
+    None when unclear. radius: half the body's width, as a fraction of the shorter side.
     """
 
     box: tuple[float, float, float, float]
@@ -35,43 +38,56 @@ class SeenGizmo:
     radius: float
 
 
-def read_gizmo(view: View, part: BoolArray, whole: Detected) -> SeenGizmo | None:
-    """The gizmo that a connected part is, or None when it is none: higher than wide, of three colours or
-    more."""
-    if whole.shape is not None and whole.color is not None:
-        return None
+def read_gizmo(view: View, part: BoolArray) -> SeenGizmo | None:
+    """The gizmo that a connected part is, or None when it is none: higher than wide, narrower on top, of two
+    colours or more."""
     solid = fill_holes(part)
     left, top, right, bottom = box_of(solid)
     width, height = right - left, bottom - top
     if solid.sum() < _MIN_AREA_PX or not _ASPECT[0] <= height / width <= _ASPECT[1]:
         return None
-    values = view.lab[part]
-    if _colors(values) < 2:
+    if _colors(view.lab[part]) < 2:
         return None
     upper = solid[int(top) : int(top + 0.2 * height), int(left) : int(right)]
     lower = solid[int(bottom - 0.45 * height) : int(bottom), int(left) : int(right)]
     if upper.mean() > 0.8 * lower.mean():
         return None
-    patch = _resampled(view.lab, (left, top, width, height))
-    inside = _resampled(solid.astype(np.float64)[..., None], (left, top, width, height))[..., 0]
+    around, where = window(view, part)
+    patch, inside, half = _small_picture(around, solid[where])
     box = (left * view.scale, top * view.scale, right * view.scale, bottom * view.scale)
     rows, columns = part.shape
-    middle_y = bottom - 0.5 * width
-    center = ((left + right) / 2 / columns, middle_y / rows)
-    return SeenGizmo(
-        box, center, part, patch, inside, _body_color(patch, inside), width / 2 / min(rows, columns)
-    )
+    center = ((left + right) / 2 / columns, (bottom - 0.5 * width) / rows)
+    return SeenGizmo(box, center, part, patch, inside, _body_color(patch, inside), half / min(rows, columns))
 
 
 def _colors(values: FloatArray) -> int:
-    """How many colours of the palette each cover 6 % or more."""
+    """How many colours of the palette each cover 5 % or more."""
     labs = np.array(list(palette.COLORS.values()))
     nearest = np.argmin(np.stack([distance(values, lab) for lab in labs]), axis=0)
-    return int((np.bincount(nearest, minlength=len(labs)) >= 0.06 * len(values)).sum())
+    return int((np.bincount(nearest, minlength=len(labs)) >= 0.05 * len(values)).sum())
+
+
+def _small_picture(view: View, solid: BoolArray) -> tuple[FloatArray, FloatArray, float]:
+    """The gizmo at STEPS points per half width of its body, how much of each point it covers, and that half
+    width in working pixels."""
+    share = view.delta / np.maximum(local_maximum(view.delta, 1), 1.0)
+    cover = np.where(erode(solid, 1.0), 1.0, np.clip(share, 0.0, 1.0) * (local_maximum(solid * 1.0, 1) > 0.5))
+    left, _, right, bottom = (int(edge) for edge in box_of(solid))
+    width = right - left
+    body = cover[max(0, int(bottom - 0.75 * width)) : max(1, int(bottom - 0.25 * width))].max(axis=0)
+    middle = (left + right) // 2
+    from_left, to_right = middle - body[:middle].sum(), middle + body[middle:].sum()
+    half, x = (to_right - from_left) / 2, (from_left + to_right) / 2
+    start = bottom - width // 2
+    low = start + cover[start:, left:right].max(axis=1).sum()
+    lab = smooth(view.lab) if half > 1.5 * STEPS else view.lab
+    columns = (np.arange(-round(_SIDEWARD * STEPS), round(_SIDEWARD * STEPS)) + 0.5) / STEPS * half + x
+    rows = low - (np.arange(round(_UPWARD * STEPS), -3, -1) - 0.5) / STEPS * half
+    return _resampled(lab, rows, columns), _resampled(cover[..., None], rows, columns)[..., 0], half
 
 
 def _body_color(patch: FloatArray, inside: FloatArray) -> str | None:
-    low = patch[int(0.55 * SIDE) :][inside[int(0.55 * SIDE) :] > 0.9]
+    low = patch[-STEPS:][inside[-STEPS:] > 0.9]
     if len(low) < 10:
         return None
     names = tuple(palette.COLORS)
@@ -80,13 +96,13 @@ def _body_color(patch: FloatArray, inside: FloatArray) -> str | None:
     return names[int(np.argmax(counts))] if counts.max() >= 0.35 * len(low) else None
 
 
-def _resampled(values: FloatArray, box: tuple[float, float, float, float]) -> FloatArray:
-    """The inside of a box at SIDE x SIDE points."""
-    left, top, width, height = box
-    ys = np.clip(top + (np.arange(SIDE) + 0.5) / SIDE * height - 0.5, 0, values.shape[0] - 1.001)
-    xs = np.clip(left + (np.arange(SIDE) + 0.5) / SIDE * width - 0.5, 0, values.shape[1] - 1.001)
+def _resampled(values: FloatArray, ys: FloatArray, xs: FloatArray) -> FloatArray:
+    """Values at rows ys and columns xs, whose pixels span [0, H) and [0, W); 0 outside.   Shapes: (H, W, C)
+    -> (len(ys), len(xs), C)."""
+    known = ((ys >= 0) & (ys < values.shape[0]))[:, None] & ((xs >= 0) & (xs < values.shape[1]))[None, :]
+    ys, xs = np.clip(ys - 0.5, 0, values.shape[0] - 1.001), np.clip(xs - 0.5, 0, values.shape[1] - 1.001)
     y, x = ys.astype(int), xs.astype(int)
     fy, fx = (ys - y)[:, None, None], (xs - x)[None, :, None]
     upper = values[y][:, x] * (1 - fx) + values[y][:, x + 1] * fx
     lower = values[y + 1][:, x] * (1 - fx) + values[y + 1][:, x + 1] * fx
-    return upper * (1 - fy) + lower * fy
+    return (upper * (1 - fy) + lower * fy) * known[..., None]

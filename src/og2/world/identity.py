@@ -15,7 +15,7 @@ import numpy as np
 
 from og2.world.creature_reading import SeenCreature
 from og2.world.gizmo_reading import SeenGizmo
-from og2.world.pixels import FloatArray, distance
+from og2.world.pixels import FloatArray, box_mean, distance, erode, local_maximum
 
 # Difference of each measure at which two creatures are two by that alone: less than half of what a near miss
 # changes, and several times what pose, place, size and backdrop move it by (`benchmarks/identity.py`).
@@ -36,9 +36,12 @@ TOLERANCE: dict[str, float] = {
 }
 _FARTHEST = 8.0  # tolerances: beyond, a measure counts no more
 _POWER = 4.0  # of the norm that sums up: one measure that is far off weighs more than many that are a bit
+_BLEND = 0.5  # of the distance to the nearer reference; a stranger comes no nearer to a mixture than 0.67
 _CREATURE = (1.0, 0.25)  # distance worth 5, and how fast the score falls
-_GIZMO = (0.05, 0.006)
-_GIZMO_STEP = 13.0  # dE beyond which a pixel of a gizmo is another
+_GIZMO = (3.9, 0.6)  # dE
+_OUTLINE_DE = 60.0  # what a point inside is worth against one outside
+_FREE_DE, _MOST_DE = 5.0, 45.0  # what does not count yet of a difference, and what counts no more
+_SQUARE = 2  # half side of the square that a difference must fill, in points
 
 
 def creature_distance(a: SeenCreature, b: SeenCreature) -> float:
@@ -58,7 +61,7 @@ def differences(a: SeenCreature, b: SeenCreature) -> FloatArray:
 
 
 def gizmo_distance(a: SeenGizmo, b: SeenGizmo) -> float:
-    """Share of a gizmo's area that has another colour in the other picture, within one step of both ways."""
+    """How much the small pictures differ where they differ most, in dE; 0 = the same."""
     return max(_unlike(a, b), _unlike(b, a))
 
 
@@ -90,20 +93,24 @@ def is_blend(seen: SeenCreature, references: Sequence[SeenCreature]) -> bool:
         mixed = SeenCreature(
             {}, (one.measures + other.measures) / 2, one.box, one.center, one.mask, one.horns, one.spots
         )
-        if creature_distance(seen, mixed) < 0.7 * own and own > _CREATURE[0]:
+        if creature_distance(seen, mixed) < _BLEND * own and own > _CREATURE[0]:
             return True
     return False
 
 
 def _unlike(a: SeenGizmo, b: SeenGizmo) -> float:
-    side = a.patch.shape[0]
-    padded = np.pad(b.patch, ((1, 1), (1, 1), (0, 0)), mode="edge")
-    covered = np.pad(b.inside, 1, mode="edge")
-    best = np.full((side, side), np.inf)
-    for dy in range(3):
-        for dx in range(3):
-            apart = distance(a.patch, padded[dy : dy + side, dx : dx + side])
-            apart = apart + 40.0 * (covered[dy : dy + side, dx : dx + side] < 0.4)
-            best = np.minimum(best, apart)
-    inside = a.inside > 0.6
-    return float((best[inside] > _GIZMO_STEP).mean()) if inside.any() else 1.0
+    """The largest mean, over a small square, of how far a's points are from what b has there or next to it.
+
+    Every channel is compared with the range of b's values one step around, so that an edge may be softer or
+    lie a step elsewhere; the outline counts as a channel of its own.
+    """
+    off = 1.0 * _OUTLINE_DE * _beyond(a.inside, b.inside)
+    both = erode((a.inside > 0.95) & (b.inside > 0.95), 1.0)
+    channels = [_beyond(a.patch[..., i], b.patch[..., i]) for i in range(3)]
+    off = np.maximum(off, both * np.sqrt(sum(c**2 for c in channels)))
+    return float(box_mean(np.clip(off - _FREE_DE, 0.0, _MOST_DE), _SQUARE).max())
+
+
+def _beyond(a: FloatArray, b: FloatArray) -> FloatArray:
+    """How far values are outside of the range of b one step around."""
+    return np.maximum(np.maximum(a - local_maximum(b, 1), -local_maximum(-b, 1) - a), 0.0)

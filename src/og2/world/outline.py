@@ -26,6 +26,7 @@ MAX_RESIDUAL = 0.07
 _CRESCENT_RESIDUAL = 0.24  # its outline jumps where the middle lies outside; nothing else is near it
 MIN_MARGIN = 0.012
 MIN_AGREEMENT = 0.86
+_CRESCENT_AGREEMENT = 0.92  # half a crescent is like a whole one by 0.89
 SAME_AREA = 0.012  # figures whose agreement differs by less cover a thing equally well
 _RING_HOLE = (0.10, 0.62)  # area of the hole over the area of the rest
 
@@ -102,8 +103,9 @@ def _by_contour(view: Polar) -> Opinion:
     residuals = np.sqrt(np.maximum(squares, 0.0) / NUM_ANGLES)
     ranked = sorted(_best_by_name(ideal.outline_names, -residuals).items(), key=lambda item: -item[1])
     (shape, best), (_, second) = ranked[:2]
-    fit, margin = max(0.0, 1.0 + best / MAX_RESIDUAL), best - second
-    if -best > (_CRESCENT_RESIDUAL if shape == "crescent" else MAX_RESIDUAL):
+    limit = _CRESCENT_RESIDUAL if shape == "crescent" else MAX_RESIDUAL
+    fit, margin = max(0.0, 1.0 + best / limit), best - second
+    if -best > limit:
         return Opinion(None, fit, margin, f"no known shape (closest {shape}, residual {-best:.3f})")
     if margin < MIN_MARGIN:
         return Opinion(None, fit, margin, f"between two shapes (closest {shape}, margin {margin:.3f})")
@@ -136,7 +138,7 @@ def _by_area(view: Polar, expected: str) -> Opinion:
     agreement = together / (ideal.area_energy + float((seen**2).sum()) - together)
     best = _best_by_name(ideal.area_names, agreement)
     (shape, first), (_, second) = sorted(best.items(), key=lambda item: -item[1])[:2]
-    if first < MIN_AGREEMENT:
+    if first < (_CRESCENT_AGREEMENT if shape == "crescent" else MIN_AGREEMENT):
         return Opinion(None, 0.0, first - second, f"only {first:.2f} of its area is like a {shape}")
     fit = (first - MIN_AGREEMENT) / (1.0 - MIN_AGREEMENT)
     if best[expected] >= first - SAME_AREA:

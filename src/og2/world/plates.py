@@ -27,7 +27,7 @@ _MARGIN = 2.0  # cells between the letters and the rim
 _MIN_FILLED = 0.86  # of the box that the board covers
 _MIN_INK = 30.0  # dE between ink and board
 _MAX_OFF = 0.30  # mean difference of a letter's cells from the alphabet's
-_MIN_LEAD = 0.035  # of the best letter over the next
+_MIN_LEAD = 0.3  # of the best letter over any other, as a share of the ink in the cells where the two differ
 _MAX_LENGTH_ERROR = 0.34  # letters
 
 
@@ -80,6 +80,7 @@ def _letters(share: FloatArray, box: tuple[float, float, float, float], number: 
     left, top, width, height = box
     wide, high = number * LETTER_PITCH - 1 + 2 * _MARGIN, GLYPH_HEIGHT + 2 * _MARGIN
     table = glyph_table().reshape(len(LETTERS), -1)
+    differing = np.abs(table[:, None] - table).sum(axis=-1)
     text, lead = "", 1.0
     for i in range(number):
         columns = left + (_MARGIN + i * LETTER_PITCH + np.arange(GLYPH_WIDTH)) * width / wide
@@ -87,13 +88,15 @@ def _letters(share: FloatArray, box: tuple[float, float, float, float], number: 
         cells = _cell_means(share, rows, columns, height / high, width / wide).ravel()
         spread = max(float(np.quantile(cells, 0.9)), 0.4)
         off = np.abs(np.clip(cells / spread, 0.0, 1.0) - table).mean(axis=1)
-        order = np.argsort(off)
-        if off[order[0]] > _MAX_OFF or off[order[1]] - off[order[0]] < _MIN_LEAD:
-            pair = f"{LETTERS[order[0]]} or {LETTERS[order[1]]}"
-            return Word(None, 0.0, f"letter {i + 1} is not readable ({pair})")
-        text += LETTERS[order[0]]
-        lead = min(lead, float(off[order[1]] - off[order[0]]))
-    return Word(text, min(1.0, lead / (4 * _MIN_LEAD)))
+        best = int(np.argmin(off))
+        leads = (off - off[best]) * table.shape[1] / np.maximum(differing[best], 1.0)
+        leads[best] = np.inf
+        rival = int(np.argmin(leads))
+        if off[best] > _MAX_OFF or leads[rival] < _MIN_LEAD:
+            return Word(None, 0.0, f"letter {i + 1} is not readable ({LETTERS[best]} or {LETTERS[rival]})")
+        text += LETTERS[best]
+        lead = min(lead, float(leads[rival]))
+    return Word(text, min(1.0, lead / (2 * _MIN_LEAD)))
 
 
 def _cell_means(

@@ -17,6 +17,8 @@ from og2.world.split import split_of
 GIZMO_BODIES: tuple[str, ...] = ("circle", "square", "hexagon")
 GIZMO_CAPS: tuple[str, ...] = ("circle", "triangle", "square", "star")
 GIZMO_EMBLEMS: tuple[str, ...] = ("circle", "star", "cross", "ring", "triangle", "crescent")
+# What one gizmo may differ from another in alone.
+GIZMO_PARTS: tuple[str, ...] = ("body", "cap", "emblem", "fill", "cap_lab", "emblem_lab")
 CAP_SIZE = (0.38, 0.56)  # nominal radius of the cap, in radii of the body
 EMBLEM_SIZE = (0.36, 0.48)
 CAP_Y = -1.08  # middle of the cap
@@ -87,7 +89,7 @@ def sample_gizmo(rng: Generator, x: float, y: float, radius: float, split: str =
 
 
 def near_miss_gizmo(rng: Generator, gizmo: Gizmo, part: str) -> Gizmo:
-    """Another gizmo that differs in one part only: "body", "cap", "emblem", "fill", a "..._lab".
+    """Another gizmo that differs in one of GIZMO_PARTS only.
 
     Raises: RequestError for an unknown part.
     """
@@ -101,7 +103,7 @@ def near_miss_gizmo(rng: Generator, gizmo: Gizmo, part: str) -> Gizmo:
     if part in ("cap_lab", "emblem_lab"):
         tones = (gizmo.body_lab, getattr(gizmo, part), *((gizmo.fill.lab,) if gizmo.fill else ()))
         return replace(gizmo, **{part: _color_away(rng, tones)})
-    raise RequestError(f"part={part!r} is unknown; use body, cap, emblem, fill, cap_lab or emblem_lab")
+    raise RequestError(f"part={part!r} is unknown; use one of {', '.join(GIZMO_PARTS)}")
 
 
 def gizmo_box(gizmo: Gizmo) -> tuple[float, float, float, float]:

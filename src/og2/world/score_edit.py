@@ -15,6 +15,7 @@ import numpy as np
 
 from og2.errors import ImageError
 from og2.world.detect import Detected, Reading, read
+from og2.world.known import known
 from og2.world.measures import Kept, kept, rate
 from og2.world.object_edits import Found, Scenario, judge_object_edit
 from og2.world.palette import srgb_to_lab
@@ -63,14 +64,16 @@ class EditVerdict:
 def score_edit(source_image: Any, image: Any, requirements: EditRequirements) -> EditVerdict:
     """Whether the picture is the source with the required edit, and how much of the rest was left alone.
 
-    Both pictures must have one size. The masks come from what is seen in both pictures. When the result shows
+    Both pictures must have one size; a source that is compared with many may come as `known.Known`, which is
+    looked at once. The masks come from what is seen in both pictures. When the result shows
     nothing that can be judged, the edit failed and the kept share is still measured.
     """
-    before, after = read(source_image), read(image)
+    source = known(source_image)
+    before, after = source.reading, read(image)
     if before.reason:
         return _unknown(f"the source cannot be judged: {before.reason}")
     try:
-        (old, _), (new, _) = working_pixels(source_image), working_pixels(image)
+        (old, _), (new, _) = working_pixels(source.image), working_pixels(image)
     except ImageError as error:
         return _unknown(str(error))
     if old.shape != new.shape:
@@ -80,7 +83,7 @@ def score_edit(source_image: Any, image: Any, requirements: EditRequirements) ->
         if requirements.kind in WHOLE_PICTURE_KINDS:  # nothing in it is named
             sights = [Sight(view=seen.view, reason=seen.reason) for seen in (before, after)]
         else:
-            sights = [look(source_image), look(image)]
+            sights = [source.sight, look(image)]
         found = judge_picture_edit(scenario, requirements, sights[0], sights[1])
         return _judged(scenario, found, quality_of(requirements.kind, found, sights[1]))
     return _judged(scenario, judge_object_edit(scenario, requirements), perceptual_quality(after))

@@ -14,7 +14,7 @@ from og2.world.background import View, take_apart
 from og2.world.creature_reading import SeenCreature, read_creature
 from og2.world.detect import MAX_THINGS, Detected, box_of, describe, parts_of, things_in
 from og2.world.gizmo_reading import SeenGizmo, read_gizmo
-from og2.world.pixels import fill_holes
+from og2.world.pixels import BoolArray, dilate, erode, fill_holes
 from og2.world.plates import SeenPlate, read_plate
 
 
@@ -35,6 +35,7 @@ class Sight:
         return len(self.objects) + len(self.creatures) + len(self.gizmos) + len(self.plates)
 
 
+_MAX_REST = 0.02
 FINE_SIDE_PX = 256  # working resolution where creatures and letters matter
 
 
@@ -50,20 +51,28 @@ def look(image: Any) -> Sight:
     objects: list[Detected] = []
     creatures, gizmos, plates = [], [], []
     for part in parts:
+        creature = read_creature(view, part)
+        if creature is not None:
+            creatures.append(creature)
+            continue
         whole = describe(view, part)
-        if whole.shape is not None and whole.color is not None and whole.fill == "flat":
+        is_object = whole.shape is not None and whole.color is not None and _is_all(whole, part)
+        if is_object and whole.fill == "flat":
             objects.append(whole)
             continue
         solid = fill_holes(part)
         plate = read_plate(view, solid, box_of(solid))
-        creature = None if plate else read_creature(view, part)
-        gizmo = None if plate or creature else read_gizmo(view, part, whole)
+        gizmo = None if plate or is_object else read_gizmo(view, part)
         if plate is not None:
             plates.append(plate)
-        elif creature is not None:
-            creatures.append(creature)
         elif gizmo is not None:
             gizmos.append(gizmo)
         else:
             objects += things_in(view, part, whole)
     return Sight(tuple(objects), tuple(creatures), tuple(gizmos), tuple(plates), view)
+
+
+def _is_all(whole: Detected, part: BoolArray) -> bool:
+    """Whether the thing is all of the part: a gizmo's body and emblem alone may look like a ring."""
+    rest = erode(part & ~dilate(whole.mask, 1.5), 1.0)
+    return float(rest.sum()) <= _MAX_REST * float(part.sum())

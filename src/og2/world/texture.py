@@ -1,8 +1,8 @@
 """How the area of a thing is painted: flat, or two tones of one hue in stripes, dots or checks.
 
 Part of the scorer. Two tones are told apart by clustering; what they form, by the spectrum of the pattern
-inside the mask: stripes repeat along one direction, dots and checks along two at right angles, and of these
-dots cover clearly less than half.
+inside the mask: stripes repeat along one direction, dots and checks along two at right angles. Of these, dots
+cover clearly less than half and have power along the diagonals of their grid, where checks have none.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ from og2.world.pixels import BoolArray, FloatArray, distance, erode
 MIN_TONES_APART = 13.0  # dE between two tones; less is shading
 _MAX_HUE_STEP = 40.0  # dE in a and b between two tones of one hue
 _MIN_SHARE = 0.10  # of the rarer tone
-_MAX_WITHIN = 3.4  # mean dE of the pixels from their tone,
-_MAX_WITHIN_SHARE = 0.2  # or this share of the tones' distance; a gradient has a quarter
-_MIN_DEEP_PX = 60  # of the inside that patterns are looked for in
+_WEIGHTS = np.array([1.0, 0.4, 0.4])  # two tones of one hue differ in lightness; chroma is what files blur
+_MAX_WITHIN = 3.4  # mean dE, by these weights, of the pixels from their tone,
+_MAX_WITHIN_SHARE = 0.25  # or this share of the tones' distance
+_MAX_ONE_SIDED = 0.5  # correlation of the second tone with a place: two halves have 0.87
+_MIN_DEEP_PX = 40  # of the inside that patterns are looked for in
 _MIN_DEEP_SHARE = 0.45  # of a pattern's second tone there, over its share everywhere
 _SIDE = 96  # of the spectrum
 _SECOND_DIRECTION = (0.28, 0.50)  # power of the direction at right angles: below = stripes, above = lattice
-_DOTS_SHARE = (0.37, 0.40)  # of the rarer tone: below = dots, above = checks
+_DOTS_SHARE = (0.385, 0.08)  # of the rarer tone, below = dots, and by how much it counts as much as
+_DOTS_DIAGONAL = (0.18, 0.12)  # power along the diagonals of the grid, above = dots
+_MIN_LEAN = 0.25
 _MIN_PEAK = 0.045  # of the pattern's power at the strongest frequency
 _CYCLES = (2.3, 7.5)  # cycles across the thing's larger side
 
@@ -44,15 +48,18 @@ def name_texture(lab: FloatArray, core: BoolArray) -> Texture:
     middle = np.median(values, axis=0)
     if float(np.quantile(distance(values, middle), 0.95)) < 0.6 * MIN_TONES_APART:
         return Texture("flat", (middle,), 1.0, "")
-    tones = _two_tones(values)
-    if tones is None:
+    seen = values * _WEIGHTS
+    is_second = _second_of_two(seen)
+    if is_second is None:
         return Texture("flat", (middle,), 0.5, "")
-    first, second, is_second = tones
+    first, second = np.median(values[~is_second], axis=0), np.median(values[is_second], axis=0)
     apart = math.dist(first, second)
-    within = float(np.minimum(distance(values, first), distance(values, second)).mean())
+    to_first, to_second = (distance(seen, tone * _WEIGHTS) for tone in (first, second))
+    within = float(np.minimum(to_first, to_second).mean())
     hue_step = math.hypot(first[1] - second[1], first[2] - second[2])
     share = float(is_second.mean())
     is_pattern = apart >= MIN_TONES_APART and share >= _MIN_SHARE and hue_step <= _MAX_HUE_STEP
+    is_pattern = is_pattern and _one_sidedness(core, is_second) <= _MAX_ONE_SIDED
     if not is_pattern or within > max(_MAX_WITHIN, _MAX_WITHIN_SHARE * apart):
         return Texture(
             "flat", (middle,), 0.7, ""
@@ -60,19 +67,19 @@ def name_texture(lab: FloatArray, core: BoolArray) -> Texture:
     deep = erode(core, 1.0)
     if deep.sum() < _MIN_DEEP_PX:
         return Texture("flat", (middle,), 0.5, "")
-    is_rarer = distance(lab, second) < distance(lab, first)
+    is_rarer = np.zeros_like(core)
+    is_rarer[core] = is_second
     if float(is_rarer[deep].mean()) < _MIN_DEEP_SHARE * share:  # a soft rim, no pattern
         return Texture("flat", (middle,), 0.5, "")
     return _by_spectrum(lab, core, (first, second), share)
 
 
-def _two_tones(values: FloatArray) -> tuple[FloatArray, FloatArray, BoolArray] | None:
-    """Centres of two clusters, the larger first, and which values belong to the second."""
+def _second_of_two(values: FloatArray) -> BoolArray | None:
+    """Which values belong to the smaller of two clusters, None where there are no two."""
     middle = values.mean(axis=0)
     axis = np.linalg.svd((values - middle).T @ (values - middle))[0][:, 0]
     along = (values - middle) @ axis
     is_high = along > 0.5 * (np.quantile(along, 0.05) + np.quantile(along, 0.95))
-    high = low = middle
     for _ in range(4):
         if is_high.all() or not is_high.any():
             return None
@@ -80,7 +87,17 @@ def _two_tones(values: FloatArray) -> tuple[FloatArray, FloatArray, BoolArray] |
         is_high = distance(values, high) < distance(values, low)
     if is_high.all() or not is_high.any():
         return None
-    return (high, low, ~is_high) if is_high.mean() >= 0.5 else (low, high, is_high)
+    return ~is_high if is_high.mean() >= 0.5 else is_high
+
+
+def _one_sidedness(core: BoolArray, is_second: BoolArray) -> float:
+    """How much the second tone keeps to one side: the correlation with the best straight run over the
+    area."""
+    ys, xs = np.nonzero(core)
+    place = np.stack([xs - xs.mean(), ys - ys.mean()], axis=1)
+    value = is_second - is_second.mean()
+    slope = np.linalg.solve(place.T @ place + 1e-3 * np.eye(2), place.T @ value)
+    return float(np.linalg.norm(place @ slope) / max(float(np.linalg.norm(value)), 1e-9))
 
 
 def _by_spectrum(
@@ -100,16 +117,23 @@ def _by_spectrum(
     concentration = float(power[np.hypot(fx - px, fy - py) < 0.8].sum() / max(power.sum(), 1e-9))
     if concentration < _MIN_PEAK:
         return Texture("flat", (np.median(lab[core], axis=0),), 0.5, "")
-    # Across the half plane that rfft2 keeps, (x, y) and (-x, -y) are one frequency.
-    crossed = [(-py, px), (py, -px)]
-    near = np.minimum(*(np.hypot(fx - x, fy - y) for x, y in crossed))
-    second = float(power[(near < 1.0) & allowed].max(initial=0.0) / power[peak])
+    second = _power_at([(-py, px)], fx, fy, np.where(allowed, power, 0.0), 1.0) / float(power[peak])
     if second <= _SECOND_DIRECTION[0]:
         return Texture("stripes", tones, 1.0 - second, "")
     if second < _SECOND_DIRECTION[1]:
         return Texture(None, tones, 0.0, f"between stripes and a lattice ({second:.2f})")
-    if share <= _DOTS_SHARE[0]:
-        return Texture("dots", tones, min(1.0, second), "")
-    if share >= _DOTS_SHARE[1]:
-        return Texture("checker", tones, min(1.0, second), "")
-    return Texture(None, tones, 0.0, f"between dots and checks (second tone on {share:.2f} of it)")
+    diagonal = _power_at([(px - py, px + py), (px + py, py - px)], fx, fy, power, 0.7) / float(power[peak])
+    lean = (diagonal - _DOTS_DIAGONAL[0]) / _DOTS_DIAGONAL[1] + (_DOTS_SHARE[0] - share) / _DOTS_SHARE[1]
+    if abs(lean) < _MIN_LEAN:
+        return Texture(None, tones, 0.0, f"between dots and checks (second tone on {share:.2f} of it)")
+    return Texture("dots" if lean > 0.0 else "checker", tones, min(1.0, second, abs(lean)), "")
+
+
+def _power_at(
+    places: list[tuple[float, float]], fx: FloatArray, fy: FloatArray, power: FloatArray, reach: float
+) -> float:
+    """The most power near any of these frequencies. In the half plane that rfft2 keeps, (x, y) and (-x, -y)
+    are one."""
+    both = [(sign * x, sign * y) for x, y in places for sign in (1.0, -1.0)]
+    near = np.minimum.reduce([np.hypot(fx - x, fy - y) for x, y in both])
+    return float(power[near < reach].max(initial=0.0))
