@@ -41,7 +41,7 @@ _MIN_SAME_PICTURE = 0.98  # after a change of tone: the smallest object covers 3
 _SAME_DE = 10.0
 _MAX_UNEVEN = 4.5  # dE that one side of a picture may differ from the change of the whole
 _MIN_OVERLAP = 0.85
-_MAX_SHOWN_THROUGH = 0.22  # of the old letters
+_MAX_SHOWN_THROUGH = 0.14  # of the old letters
 _MAX_BOARD_STEP = 6.0  # dE between two parts of a board
 _MIN_PLACE_PX = 8
 _SLOPES = tuple(float(s) for s in np.arange(0.4, 2.01, 0.04))
@@ -85,9 +85,9 @@ def _clear_plate(found: Found, views: tuple[View, View], mask: BoolArray, near: 
     left = _old_letters(views[0].lab, views[1].lab, erode(mask & near.mask, 1.0))
     place = mask & ~dilate(near.mask, 2.5)
     rest = trace(views, place) if place.sum() >= _MIN_PLACE_PX else 0.0
-    fresh = erode(near.mask, 1.5) & ~dilate(mask, 1.5)
-    board = np.median(views[1].lab[fresh], axis=0) if fresh.sum() >= 3 * _MIN_PLACE_PX else np.array(near.lab)
-    off = float(distance(board, np.array(near.lab)))
+    parts = (erode(near.mask, 1.5) & ~dilate(mask, 1.5), erode(near.mask & mask, 1.5))
+    boards = [np.median(views[1].lab[p], axis=0) for p in parts if p.sum() >= 3 * _MIN_PLACE_PX]
+    off = float(distance(boards[0], boards[1])) if len(boards) > 1 else 0.0
     clear = left <= _MAX_SHOWN_THROUGH and rest <= MAX_TRACE and off <= _MAX_BOARD_STEP
     said = f"{left:.2f} of its letters, {rest:.1f} dE beside it, the new board {off:.1f} dE off"
     reason = "" if clear else f"the old plate shows through ({said})"
