@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from og2.world.background import View
 from og2.world.creature_edits import judge_motion, judge_retouch
 from og2.world.detect import Detected
 from og2.world.measures import (
@@ -28,6 +29,7 @@ from og2.world.measures import (
 from og2.world.object_edits import Found, Scenario, match_others
 from og2.world.palette import lab_to_srgb, srgb_to_lab
 from og2.world.pixels import BoolArray, FloatArray, dilate, distance, erode
+from og2.world.plates import SeenPlate
 from og2.world.requirements import EditRequirements
 from og2.world.style_edits import judge_style
 from og2.world.subjects import Sight
@@ -39,7 +41,9 @@ _MIN_SAME_PICTURE = 0.98  # after a change of tone: the smallest object covers 3
 _SAME_DE = 10.0
 _MAX_UNEVEN = 4.5  # dE that one side of a picture may differ from the change of the whole
 _MIN_OVERLAP = 0.85
-_MAX_SHOWN_THROUGH = 0.22  # of the old letters
+_MAX_SHOWN_THROUGH = 0.14  # of the old letters
+_MAX_BOARD_STEP = 6.0  # dE between two parts of a board
+_MIN_PLACE_PX = 8
 _SLOPES = tuple(float(s) for s in np.arange(0.4, 2.01, 0.04))
 
 
@@ -73,11 +77,20 @@ def _text(_: Scenario, rule: EditRequirements, sights: tuple[Sight, Sight], foun
     same = not left and not lost and len(after.plates) == 1 and not (after.creatures or after.gizmos)
     reason = "" if same else f"{len(lost)} things are lost or changed, {len(left)} are new"
     found.aspects.append(Aspect("nothing else", 10.0 if same else 0.0, same, reason))
-    faint = _old_letters(views[0].lab, views[1].lab, erode(mask & near.mask, 1.0))
+    _clear_plate(found, views, mask, near)
+
+
+def _clear_plate(found: Found, views: tuple[View, View], mask: BoolArray, near: SeenPlate) -> None:
+    """Whether nothing of the old plate is left, and the new one is as solid where there was none."""
+    left = _old_letters(views[0].lab, views[1].lab, erode(mask & near.mask, 1.0))
     place = mask & ~dilate(near.mask, 2.5)
-    rest = trace(views, place) if place.sum() >= 8 else 0.0
-    clear = faint <= _MAX_SHOWN_THROUGH and rest <= MAX_TRACE
-    reason = "" if clear else f"the old plate shows through ({faint:.2f} of its letters, {rest:.1f} dE)"
+    rest = trace(views, place) if place.sum() >= _MIN_PLACE_PX else 0.0
+    parts = (erode(near.mask, 1.5) & ~dilate(mask, 1.5), erode(near.mask & mask, 1.5))
+    boards = [np.median(views[1].lab[p], axis=0) for p in parts if p.sum() >= 3 * _MIN_PLACE_PX]
+    off = float(distance(boards[0], boards[1])) if len(boards) > 1 else 0.0
+    clear = left <= _MAX_SHOWN_THROUGH and rest <= MAX_TRACE and off <= _MAX_BOARD_STEP
+    said = f"{left:.2f} of its letters, {rest:.1f} dE beside it, the new board {off:.1f} dE off"
+    reason = "" if clear else f"the old plate shows through ({said})"
     found.aspects.append(Aspect("clear", 10.0 if clear else 5.0, clear, reason))
 
 
