@@ -250,22 +250,23 @@ def _not_one_color(view: View, inner: BoolArray, texture: Texture) -> str:
     A straight run of colour from one side to the other is light falling on it as long as all channels rise
     and fall together, and not too far. What is left without the run must be near the median.
     """
-    away = even(view)[inner] - texture.tones[0]
-    if len(texture.tones) > 1:
-        other = even(view)[inner] - texture.tones[1]
+    main, *others = texture.tones
+    away = even(view)[inner] - main
+    for tone in others:
+        other = even(view)[inner] - tone
         nearer = distance(away, _ZERO) <= distance(other, _ZERO)
         away = np.where(nearer[:, None], away, other)
     ys, xs = np.nonzero(inner)
     place = np.stack([xs - xs.mean(), ys - ys.mean()], axis=1)
     run = place @ np.linalg.lstsq(place, away - away.mean(axis=0), rcond=None)[0]
-    lit = texture.tones[0] + _BLACK  # what light scales, from black
+    lit = main + _BLACK  # what light scales, from black
     length = math.dist(lit, _ZERO)
     along = run @ lit / length
     shade = 2.0 * float(np.quantile(np.abs(along), 0.98))
     turn = 2.0 * float(np.quantile(distance(run, along[:, None] * lit / length), 0.98))
     if turn > _MAX_TURN or shade > max(_MAX_SHADE, _MAX_SHADE_SHARE * length):
         return f"its colour runs from one to another ({max(turn, shade):.1f} dE)"
-    spread = float(np.quantile(distance(away, run), 0.9)) if len(texture.tones) == 1 else 0.0
+    spread = float(np.quantile(distance(away, run), 0.9)) if not others else 0.0
     return f"several colours in one object (spread {spread:.1f} dE)" if spread > _MAX_SPREAD else ""
 
 
