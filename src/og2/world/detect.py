@@ -15,7 +15,7 @@ import numpy as np
 from og2.errors import ImageError
 from og2.world import palette
 from og2.world.background import View, even, take_apart, window
-from og2.world.outline import name_shape
+from og2.world.outline import Opinion, name_shape
 from og2.world.pixels import (
     BoolArray,
     FloatArray,
@@ -157,6 +157,8 @@ def describe(view: View, part: BoolArray) -> Detected:
     if mask.sum() < 4:
         mask, coverage = part, part.astype(np.float64)
     opinion = name_shape(coverage, mask)
+    if rim is not None and opinion.shape is None:  # a line may fade into the background: what it encloses
+        opinion = _shape_of_body(cover(around, part, texture.tones), opinion)
     # The part may hold soft edge pixels; what is more than half covered is judged for its colour.
     core = _core(around, mask) if rim is None else inside_of(around, mask, rim)
     base, color = _name_color(around, mask, core, texture, rim is not None)
@@ -209,6 +211,12 @@ def _place_between(view: View, tone: FloatArray) -> FloatArray:
     direction = tone - view.background
     length = np.maximum((direction**2).sum(axis=-1), 1.0)
     return ((view.lab - view.background) * direction).sum(axis=-1) / length
+
+
+def _shape_of_body(coverage: FloatArray, otherwise: Opinion) -> Opinion:
+    body = coverage >= 0.5
+    opinion = name_shape(coverage, body) if body.any() else otherwise
+    return otherwise if opinion.shape is None else opinion
 
 
 def _inside(view: View, part: BoolArray, rim: BoolArray | None) -> BoolArray:
