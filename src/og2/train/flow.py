@@ -29,6 +29,7 @@ from og2.data.world_source import item_rng, to_model
 from og2.model.transformer import OmniGen2Transformer2DModel
 from og2.train.compiled import compile_blocks
 from og2.train.distributed import Parallel, process_group
+from og2.train.folders import replaced
 from og2.train.loop import RunConfig, train
 from og2.train.network import FlowInputs, TrainedNetworks, flow_errors
 from og2.train.objective import TimeConfig, sample_times
@@ -136,7 +137,7 @@ class FlowTask:
     def export(self, folder: Path, module: nn.Module) -> None:
         """diffusers' layout."""
         del module
-        self.module.save_pretrained(folder)
+        replaced(folder, self.module.save_pretrained)
 
     def _part(self, pack: Pack, generator: torch.Generator) -> Part:
         return Part(

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from og2.data import world_source
 from og2.train.distributed import Parallel, process_group
+from og2.train.folders import replaced
 from og2.train.loop import RunConfig, train
 from og2.train.optim import OptimConfig
 from og2.train.task import Part, PartLoss, mean_part
@@ -194,7 +195,7 @@ class VaeTask:
         if self.recipe.train_encoder:
             mean, std = self.statistics
             self.module.register_to_config(shift_factor=round(mean, 6), scaling_factor=round(1.0 / std, 6))
-        self.module.save_pretrained(folder)
+        replaced(folder, self.module.save_pretrained)
 
 
 def build_vae(model: VaeModelConfig, size_px: int) -> AutoencoderKL:

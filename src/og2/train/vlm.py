@@ -26,6 +26,7 @@ from og2.conditioning.vlm import tokenize
 from og2.data import conversations, world_source
 from og2.data.conversations import Conversation
 from og2.train.distributed import Parallel, process_group
+from og2.train.folders import replaced
 from og2.train.loop import RunConfig, train
 from og2.train.optim import OptimConfig
 from og2.train.task import Part, PartLoss, mean_part
@@ -185,7 +186,7 @@ class VlmTask:
     def export(self, folder: Path, module: nn.Module) -> None:
         """transformers' layout, without the training-only heads."""
         del module
-        self.mllm.save_pretrained(folder)
+        replaced(folder, self.mllm.save_pretrained)
 
     def _states(self, batch: _Batch) -> Tensor:
         return self.mllm.model(**batch.inputs, use_cache=False).last_hidden_state
