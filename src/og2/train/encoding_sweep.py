@@ -21,7 +21,7 @@ import torch
 
 from og2.config import nearest, to_tree
 from og2.errors import ConfigError, Og2Error
-from og2.train.distributed import process_group
+from og2.train.distributed import process_group, world_size
 from og2.train.encoding_report import Outcome, write_report
 from og2.train.encodings import ENCODINGS, CopyConfig, CopyTask
 from og2.train.flow import FlowModelConfig
@@ -69,9 +69,12 @@ class EncodingsRecipe:
 def run(recipe: EncodingsRecipe) -> None:
     """All runs that are not finished yet, then the table and the figure in `run.folder`.
 
-    Raises: ConfigError when a finished run has other settings; Og2Error as the training loop.
+    Raises: ConfigError when a finished run has other settings, or there are several processes; Og2Error as
+    the training loop.
     """
     with process_group():
+        if world_size() > 1:
+            raise ConfigError("kind encodings is one process; leave torchrun out")
         outcomes: list[Outcome] = []
         for encoding, factor in search(recipe):
             outcomes.append(outcome_of(recipe, encoding, factor, recipe.run.seed))
