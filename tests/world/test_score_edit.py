@@ -38,13 +38,13 @@ def test_every_kind_of_edit_is_judged():
 @pytest.mark.parametrize("kind", ALL_EDIT_KINDS)
 def test_a_right_result_passes_and_the_source_handed_in_again_scores_near_nothing(kind):
     right, copies = 0, []
-    for draft in drafts(kind, 4):
+    for draft in drafts(kind, 3):
         source, rule = draft.draw(draft.edit.source), draft.edit.requirements
         right += score_edit(source, draft.draw(draft.edit.target), rule).success
         copied = score_edit(source, source, rule)
         assert not copied.success
         copies.append(copied.sc)
-    assert right >= 3
+    assert right >= 2
     assert np.median(copies) <= 1.0
 
 
@@ -53,7 +53,7 @@ def test_a_right_result_passes_and_the_source_handed_in_again_scores_near_nothin
 def test_what_is_done_by_half_faintly_or_otherwise_fails(kind, miss):
     rng = np.random.default_rng(3)
     accepted = 0
-    for draft in drafts(kind, 3):
+    for draft in drafts(kind, 2):
         picture = EDIT_NEAR_MISSES[miss](draft, rng)
         if picture is not None:
             rule = draft.edit.requirements

@@ -19,15 +19,17 @@ from og2.world.creature_reading import MEASURES, SeenCreature
 from og2.world.identity import creature_distance
 from og2.world.measures import Aspect, at_size, overlap, rate
 from og2.world.object_edits import Found, Scenario, match_others
-from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance, fill_holes
+from og2.world.pixels import BoolArray, FloatArray, blurred, components, dilate, distance, fill_holes
 from og2.world.requirements import EditRequirements
 from og2.world.subjects import Sight
 
 POSE_WORDS: tuple[str, ...] = ("left_arm", "right_arm", "mouth", "facing", "gaze")
 _STEPS = {"left": -1, "front": 0, "right": 1}
-_SAME_DE = 10.0
+_SAME_DE = 8.0
+_SOFTENED_PX = 1.2
+_MAX_BLOB = 0.02  # square radii of what changed in one place outside the place of the edit
 _MIN_SAME = 0.98  # of the creature outside the place of the edit
-_MAX_DISTANCE = 1.7  # between the measures before and after: a moved creature has 0.5, another one 2.2
+_MAX_DISTANCE = 1.3  # between the measures before and after: a moved creature has 0.5, another one more
 _CHANGED_DE = 12.0
 _OWN_COLOR_DE = 9.0
 _MIN_OWN = 0.28  # of what changed; a faint change has next to nothing
@@ -43,7 +45,7 @@ _MAX_LEFT_ARM = 0.15
 _LIMB_RATIO = (0.60, 1.65)
 _REACH_RATIO = (0.87, 1.15)
 _SHOULDER = (0.82, 0.10)  # of the half width; radii below the middle
-_OPEN_AREA, _CLOSED_AREA = 0.070, 0.058  # square radii
+_OPEN_AREA, _CLOSED_AREA = 0.062, 0.055  # square radii
 _OPEN_HEIGHT, _CLOSED_HEIGHT = 0.050, 0.050  # standard deviations, radii
 _MAX_ASKEW = 0.05  # radii between the middles of mouth and eyes
 _MIN_MOUTH_WIDTH = 0.068
@@ -80,9 +82,11 @@ def judge_motion(
     value = str(getattr(rule.creature, asked))
     if pair is None:
         return
-    # What lies outside the zone is compared by pixels, which says more than words; not so what moves along.
-    for word in (asked, *(("left_arm", "right_arm", "gaze") if asked == "facing" else ())):
-        _pose_word(found, word, value if word == asked else pair.before.words[word].value, pair.after)
+    _pose_word(found, asked, value, pair.after)
+    for word in POSE_WORDS:
+        # The mouth moves with a face, and the face is compared as a whole.
+        if word != asked and (word, asked) != ("mouth", "facing"):
+            _same_pose_word(found, word, pair, may_be_unread=asked != "facing")
     zone = _zone(pair, asked)
     _same_elsewhere(found, pair, zone, ())
     _own_colors(found, pair, zone, asked)
@@ -100,8 +104,8 @@ def judge_retouch(
     if pair is None:
         return
     what = "spots" if rule.factor is None else "eyes"
-    if what == "eyes":
-        _pose_word(found, "gaze", pair.before.words["gaze"].value, pair.after)
+    for word in POSE_WORDS:
+        _same_pose_word(found, word, pair, may_be_unread=word != "gaze")
     zone = _zone(pair, what)
     _same_elsewhere(
         found, pair, zone, ("spots", "spot size") if what == "spots" else ("eye size", "eye separation")
@@ -159,6 +163,13 @@ def _pose_word(found: Found, word: str, wanted: str | None, after: SeenCreature)
     found.aspects.append(Aspect(word, score, met, reason))
 
 
+def _same_pose_word(found: Found, word: str, pair: _Pair, may_be_unread: bool) -> None:
+    """What the edit is not about reads as before; unread it may be where the pixels speak for it."""
+    old, new = pair.before.words[word].value, pair.after.words[word].value
+    if old is not None and not (new is None and may_be_unread):
+        _pose_word(found, word, old, pair.after)
+
+
 def _zone(pair: _Pair, what: str) -> BoolArray:
     """Where an edit of that part may change pixels."""
     u, v, ellipse, high = pair.old.u, pair.old.v, pair.ellipse, pair.old.high
@@ -182,15 +193,18 @@ def _tail_side(creature: SeenCreature) -> float:
 
 
 def _same_elsewhere(found: Found, pair: _Pair, zone: BoolArray, free: tuple[str, ...]) -> None:
-    around = dilate(pair.old.part | pair.new.part, 2.0) & ~dilate(zone, 1.5)
-    same = distance(pair.old.lab, pair.new.lab) <= _SAME_DE
-    share = float(same[around].mean()) if around.any() else 1.0
+    around = dilate(pair.old.part | pair.new.part, 2.0) & ~dilate(zone, 3.0)
+    # Both a little blurred, so that a softer picture is not another creature.
+    off = distance(*(blurred(frame.lab, _SOFTENED_PX) for frame in (pair.old, pair.new)))
+    share = float((off <= _SAME_DE)[around].mean()) if around.any() else 1.0
+    largest = components(around & (off > _SAME_DE))[:1]
+    blob = float(largest[0].sum()) / pair.old.body.r**2 if largest else 0.0
     measured = [replace(c, measures=_without(c.measures, free)) for c in (pair.before, pair.after)]
     away = creature_distance(measured[0], measured[1])
-    met = share >= _MIN_SAME and away <= _MAX_DISTANCE
+    met = share >= _MIN_SAME and away <= _MAX_DISTANCE and blob <= _MAX_BLOB
     reason = "" if met else f"it is not the same creature ({share:.2f} of it kept, {away:.1f} apart)"
     score = min(
-        rate("preservation", share), float(np.interp(away, (0.8, _MAX_DISTANCE, 4.0), (10.0, 7.0, 0.0)))
+        rate("preservation", share), float(np.interp(away, (0.6, _MAX_DISTANCE, 3.0), (10.0, 7.0, 0.0)))
     )
     found.aspects.append(Aspect("same creature", score, met, reason))
 
@@ -333,10 +347,11 @@ def _whole_mouth(pair: _Pair, zone: BoolArray, value: str) -> tuple[bool, str]:
 
 
 def _no_spots(found: Found, pair: _Pair, zone: BoolArray) -> None:
-    below = pair.old.v > (_MOUTH_Y + 0.12) * pair.old.high
+    old, below = pair.old, pair.old.v > (_MOUTH_Y + 0.12) * pair.old.high
+    mouth = ((old.u - old.face) / 0.25) ** 2 + ((old.v - _MOUTH_Y * old.high) / 0.20) ** 2 < 1.0
     parts = [
         part
-        for part in components(zone & pair.old.is_second, smallest=3)
+        for part in components(zone & old.is_second & ~mouth, smallest=3)
         if float(pair.ellipse[part].mean()) < 0.95 and float(below[part].mean()) > 0.5
     ]
     if not parts:
@@ -358,7 +373,9 @@ def _eye_size(found: Found, pair: _Pair, factor: float) -> None:
     areas = [[_eye_area(frame, i) for i in (0, 1)] for frame in (pair.old, pair.new)]
     ratios = [math.sqrt(new / max(old, 1.0)) for old, new in zip(*areas, strict=True)]
     error = max(abs(math.log(max(ratio, 0.01) / factor)) for ratio in ratios)
-    apart, size = ([f(frame) for frame in (pair.old, pair.new)] for f in (_eyes_apart, _eye_size_of))
+    frames = (pair.old, pair.new)
+    apart = [(frame.eyes[1].x - frame.eyes[0].x) / frame.body.r for frame in frames]
+    size = [(frame.eyes[0].radius + frame.eyes[1].radius) / 2 / frame.body.r for frame in frames]
     # Larger eyes that would touch have to give way, and no others.
     moved = abs(apart[1] - max(apart[0], 2.0 * size[1] + _EYE_GAP))
     met = error <= _MAX_EYE_ERROR and moved <= _MAX_EYE_MOVE
@@ -369,14 +386,6 @@ def _eye_size(found: Found, pair: _Pair, factor: float) -> None:
         else f"the eyes are {said} times as large, not {factor:.2f}, and {moved:.2f} from their place"
     )
     found.aspects.append(Aspect("eyes", rate("scale", error), met, reason))
-
-
-def _eyes_apart(frame: Frame) -> float:
-    return (frame.eyes[1].x - frame.eyes[0].x) / frame.body.r
-
-
-def _eye_size_of(frame: Frame) -> float:
-    return sum(eye.radius for eye in frame.eyes) / 2 / frame.body.r
 
 
 def _eye_area(frame: Frame, index: int) -> float:

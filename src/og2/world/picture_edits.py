@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from og2.world.background import View
 from og2.world.creature_edits import judge_motion, judge_retouch
 from og2.world.detect import Detected
 from og2.world.measures import (
@@ -28,6 +29,7 @@ from og2.world.measures import (
 from og2.world.object_edits import Found, Scenario, match_others
 from og2.world.palette import lab_to_srgb, srgb_to_lab
 from og2.world.pixels import BoolArray, FloatArray, dilate, distance, erode
+from og2.world.plates import SeenPlate
 from og2.world.requirements import EditRequirements
 from og2.world.style_edits import judge_style
 from og2.world.subjects import Sight
@@ -39,7 +41,12 @@ _MIN_SAME_PICTURE = 0.98  # after a change of tone: the smallest object covers 3
 _SAME_DE = 10.0
 _MAX_UNEVEN = 4.5  # dE that one side of a picture may differ from the change of the whole
 _MIN_OVERLAP = 0.85
-_MAX_SHOWN_THROUGH = 0.22  # of the old letters
+_MAX_SHOWN_THROUGH = 0.14  # of the old letters
+_MAX_BOARD_STEP = 6.0  # dE between two parts of a board
+_MIN_PLACE_PX = 8
+_MIN_ON_A_SIDE = 0.7  # of what a tone needs
+_MIN_LIGHT_SPREAD = 6.0  # of lightness, for a slope to mean anything
+_MIN_CONTRAST_SLOPE, _MAX_FADED_SLOPE = 1.06, 0.80
 _SLOPES = tuple(float(s) for s in np.arange(0.4, 2.01, 0.04))
 
 
@@ -73,11 +80,20 @@ def _text(_: Scenario, rule: EditRequirements, sights: tuple[Sight, Sight], foun
     same = not left and not lost and len(after.plates) == 1 and not (after.creatures or after.gizmos)
     reason = "" if same else f"{len(lost)} things are lost or changed, {len(left)} are new"
     found.aspects.append(Aspect("nothing else", 10.0 if same else 0.0, same, reason))
-    faint = _old_letters(views[0].lab, views[1].lab, erode(mask & near.mask, 1.0))
+    _clear_plate(found, views, mask, near)
+
+
+def _clear_plate(found: Found, views: tuple[View, View], mask: BoolArray, near: SeenPlate) -> None:
+    """Whether nothing of the old plate is left, and the new one is as solid where there was none."""
+    left = _old_letters(views[0].lab, views[1].lab, erode(mask & near.mask, 1.0))
     place = mask & ~dilate(near.mask, 2.5)
-    rest = trace(views, place) if place.sum() >= 8 else 0.0
-    clear = faint <= _MAX_SHOWN_THROUGH and rest <= MAX_TRACE
-    reason = "" if clear else f"the old plate shows through ({faint:.2f} of its letters, {rest:.1f} dE)"
+    rest = trace(views, place) if place.sum() >= _MIN_PLACE_PX else 0.0
+    parts = (erode(near.mask, 1.5) & ~dilate(mask, 1.5), erode(near.mask & mask, 1.5))
+    boards = [np.median(views[1].lab[p], axis=0) for p in parts if p.sum() >= 3 * _MIN_PLACE_PX]
+    off = float(distance(boards[0], boards[1])) if len(boards) > 1 else 0.0
+    clear = left <= _MAX_SHOWN_THROUGH and rest <= MAX_TRACE and off <= _MAX_BOARD_STEP
+    said = f"{left:.2f} of its letters, {rest:.1f} dE beside it, the new board {off:.1f} dE off"
+    reason = "" if clear else f"the old plate shows through ({said})"
     found.aspects.append(Aspect("clear", 10.0 if clear else 5.0, clear, reason))
 
 
@@ -110,6 +126,8 @@ def _old_letters(old: FloatArray, new: FloatArray, inside: BoolArray) -> float:
 def _tone(scenario: Scenario, rule: EditRequirements, _: tuple[Sight, Sight], found: Found) -> None:
     old, new = scenario.old.reshape(-1, 3), scenario.new.reshape(-1, 3)
     amount = _AMOUNTS[str(rule.tone)](old, new)
+    if amount >= 1.0 and not _on_every_side(str(rule.tone), scenario):
+        amount = 0.6
     met = amount >= 1.0
     reason = "" if met else f"the picture did not become {rule.tone} ({amount:.2f} of what is needed)"
     score = float(np.interp(amount, (0.2, 1.0, 1.25), (0.0, 7.0, 10.0)))
@@ -177,6 +195,20 @@ _AMOUNTS: dict[str, Callable[[FloatArray, FloatArray], float]] = {
     "high contrast": _contrast,
     "faded": _faded,
 }
+
+
+def _on_every_side(tone: str, scenario: Scenario) -> bool:
+    """Whether each side of the picture took part, as far as what it shows can tell."""
+    for side in outer_sides(np.ones(scenario.old.shape[:2], dtype=bool), directions=8):
+        old, new = scenario.old[side], scenario.new[side]
+        if tone in ("night", "warm", "cool"):
+            if _AMOUNTS[tone](old, new) < _MIN_ON_A_SIDE:
+                return False
+        elif float(old[:, 0].std()) >= _MIN_LIGHT_SPREAD:
+            slope = float(np.cov(old[:, 0], new[:, 0])[0, 1] / old[:, 0].var())
+            if slope < _MIN_CONTRAST_SLOPE if tone == "high contrast" else slope > _MAX_FADED_SLOPE:
+                return False
+    return True
 
 
 def _extract(scenario: Scenario, rule: EditRequirements, sights: tuple[Sight, Sight], found: Found) -> None:
