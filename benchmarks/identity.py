@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from og2.evals.certify import CORRUPTIONS
+from og2.evals.conditions import CORRUPTIONS
 from og2.world.casting import Room, place_creature, place_gizmo
 from og2.world.creature_reading import SeenCreature
 from og2.world.creatures import Anatomy, near_miss, sample_anatomy, visible_parts

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from og2.evals.near_miss import with_blend, with_stranger, with_swapped
+from og2.evals.context_near_miss import half_removed_subject, with_blend, with_swapped
+from og2.evals.near_miss import with_stranger
 from og2.world.creatures import Creature, creature_box, near_miss, sample_anatomy, sample_pose, visible_parts
 from og2.world.identity import creature_distance, gizmo_distance, identity_score
 from og2.world.incontext import INCONTEXT_TASKS, sample_incontext
@@ -79,6 +80,8 @@ def test_a_right_answer_passes_and_a_copy_or_another_subject_does_not(task):
     other = score_context(references, render(with_stranger(asked.target, rng), 256), asked.requirements)
     assert right.passed
     assert right.pf == 10
+    half = half_removed_subject(lambda scene: render(scene, 256).numpy(), asked.target, rng)
+    assert not score_context(references, half, asked.requirements).passed
     assert not other.passed
     assert not copied.passed
     assert copied.pf <= right.pf - 4

@@ -24,6 +24,7 @@ from og2.data.workers import Reading
 from og2.errors import ConfigError, RequestError
 from og2.evals.certificate import CLEAN, RIGHT, Certificate, Counts
 from og2.evals.conditions import CONDITIONS, INKED, SHIFTED, VAE, as_it_is, corrupted, drawn_for, shifted
+from og2.evals.context_near_miss import HALF, half_removed_subject, wrong_scenes
 from og2.evals.edit_near_miss import EDIT_NEAR_MISSES
 from og2.evals.items import PLAIN_DRAW, PLAIN_EDITS, SCORED_EDITS, least_px
 from og2.evals.near_miss import (
@@ -32,9 +33,6 @@ from og2.evals.near_miss import (
     Draft,
     EditDraft,
     Picture,
-    with_blend,
-    with_stranger,
-    with_swapped,
 )
 from og2.world.incontext import INCONTEXT_TASKS, sample_incontext
 from og2.world.known import Known
@@ -279,8 +277,7 @@ def _edit_cases(kind: str, world: str) -> Maker:
 
 
 def _context_cases(task: str) -> Maker:
-    """Right answers in context, copies of the first reference, and answers with another subject, with two
-    subjects in each other's roles, or with a mixture of two."""
+    """Right answers in context and every wrong one."""
 
     def make(rng: Generator, manner: Manner) -> list[Case]:
         asked = sample_incontext(rng, task)
@@ -291,15 +288,15 @@ def _context_cases(task: str) -> Maker:
         def accepts(picture: Picture) -> bool:
             return score_context([r.sight for r in references], picture, asked.requirements).passed
 
-        wrong = {
-            "copy reference": asked.references[0],
-            "another subject": with_stranger(asked.target, rng),
-            "swapped subjects": with_swapped(asked.target),
-            "blend": with_blend(asked.target),
-        }
-        scenes = {kind: scene for kind, scene in wrong.items() if scene is not None}
-        chosen = _some(list(scenes), manner.kinds, rng)
-        cases = [Case(kind, draw(manner.shift(scenes[kind])), accepts) for kind in chosen]
+        scenes = wrong_scenes(asked, rng)
+
+        def wrong(kind: str) -> Picture:
+            if kind == HALF:
+                return half_removed_subject(draw, manner.shift(asked.target), rng)
+            return draw(manner.shift(scenes[kind]))
+
+        chosen = _some([*scenes, HALF], manner.kinds, rng)
+        cases = [Case(kind, wrong(kind), accepts) for kind in chosen]
         return [Case(RIGHT, draw(manner.shift(asked.target)), accepts), *cases]
 
     return make

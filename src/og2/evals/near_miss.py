@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import permutations
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from og2.world.creatures import Anatomy, near_miss, visible_parts
+from og2.world.creatures import near_miss, visible_parts
 from og2.world.fills import second_tone
 from og2.world.glyphs import LETTERS
 from og2.world.palette import COLORS
@@ -312,38 +312,6 @@ def with_stranger(scene: Scene, rng: Generator) -> Scene:
         return replace(scene, creatures=(new, *scene.creatures[1:]))
     gizmo = near_miss_gizmo(rng, scene.gizmos[0], pick(rng, GIZMO_PARTS))
     return replace(scene, gizmos=(gizmo, *scene.gizmos[1:]))
-
-
-def with_swapped(scene: Scene) -> Scene | None:
-    """The scene with its first two subjects in each other's place; None unless they are of one kind."""
-    if len(scene.creatures) > 1:
-        one, other, *rest = scene.creatures
-        pair = (replace(one, anatomy=other.anatomy), replace(other, anatomy=one.anatomy))
-        return replace(scene, creatures=(*pair, *rest))
-    if not scene.creatures and len(scene.gizmos) > 1:
-        one, other, *rest = scene.gizmos
-        pair = (
-            replace(other, x=one.x, y=one.y, radius=one.radius),
-            replace(one, x=other.x, y=other.y, radius=other.radius),
-        )
-        return replace(scene, gizmos=(*pair, *rest))
-    return None
-
-
-def with_blend(scene: Scene) -> Scene | None:
-    """The scene with the first creature halfway to the second in every part; None where there are no two."""
-    if len(scene.creatures) < 2:
-        return None
-    one, other = (vars(c.anatomy) for c in scene.creatures[:2])
-    mean: dict[str, Any] = {}
-    for name, value in one.items():
-        if isinstance(value, tuple):
-            mean[name] = tuple((a + b) / 2 for a, b in zip(value, other[name], strict=True))
-        else:
-            middle = (value + other[name]) / 2
-            mean[name] = round(middle) if isinstance(value, int) else middle
-    new = replace(scene.creatures[0], anatomy=Anatomy(**mean))
-    return replace(scene, creatures=(new, *scene.creatures[1:]))
 
 
 def changed_object(edit: Edit) -> Object | None:

@@ -89,7 +89,7 @@ def read_creature(view: View, part: BoolArray) -> SeenCreature | None:
             *_ears(seen),
             _legs(seen),
             # Of two arms of one length the longer is the one that nothing hides.
-            max(lengths, default=math.nan),
+            max(lengths) if len(lengths) == 2 else math.nan,
             _tail(seen, -1.0 if facing.value == "right" else 1.0),
             horns,
             spots,

@@ -35,6 +35,7 @@ TOLERANCE: dict[str, float] = {
     "spot size": 0.0085,
 }
 _FARTHEST = 8.0  # tolerances: beyond, a measure counts no more
+_ONLY_ONE = 2.0  # tolerances, for a part that only one of the two shows
 _POWER = 4.0  # of the norm that sums up: one measure that is far off weighs more than many that are a bit
 _BLEND = 0.5  # of the distance to the nearer reference; a stranger comes no nearer to a mixture than 0.67
 _CREATURE = (1.0, 0.25)  # distance worth 5, and how fast the score falls
@@ -47,10 +48,13 @@ _SQUARE = 2  # half side of the square that a difference must fill, in points
 def creature_distance(a: SeenCreature, b: SeenCreature) -> float:
     """Distance between two creatures in tolerances; 0 = the same, about 1 = as far off as may be."""
     apart = np.minimum(differences(a, b) / np.array(list(TOLERANCE.values())), _FARTHEST)
+    only_one = np.isnan(a.measures[6:]) != np.isnan(b.measures[6:])
+    only_one[-1] = False  # spots have no size where there are none: their number tells
+    apart[2:][only_one] = _ONLY_ONE
     known = ~np.isnan(apart)
     if known.sum() < len(TOLERANCE) // 2:
         return math.inf
-    # What cannot be seen (the size of spots where there are none) neither adds nor takes away.
+    # What neither shows neither adds nor takes away.
     return float((apart[known] ** _POWER).sum() ** (1.0 / _POWER))
 
 
