@@ -15,7 +15,7 @@ import numpy as np
 from og2.errors import ImageError
 from og2.world import palette
 from og2.world.background import View, even, take_apart, window
-from og2.world.outline import name_shape
+from og2.world.outline import Opinion, name_shape
 from og2.world.pixels import (
     BoolArray,
     FloatArray,
@@ -157,6 +157,8 @@ def describe(view: View, part: BoolArray) -> Detected:
     if mask.sum() < 4:
         mask, coverage = part, part.astype(np.float64)
     opinion = name_shape(coverage, mask)
+    if rim is not None and opinion.shape is None:  # a line may fade into the background: what it encloses
+        opinion = _shape_of_body(cover(around, part, texture.tones), opinion)
     # The part may hold soft edge pixels; what is more than half covered is judged for its colour.
     core = _core(around, mask) if rim is None else inside_of(around, mask, rim)
     base, color = _name_color(around, mask, core, texture, rim is not None)
@@ -211,6 +213,12 @@ def _place_between(view: View, tone: FloatArray) -> FloatArray:
     return ((view.lab - view.background) * direction).sum(axis=-1) / length
 
 
+def _shape_of_body(coverage: FloatArray, otherwise: Opinion) -> Opinion:
+    body = coverage >= 0.5
+    opinion = name_shape(coverage, body) if body.any() else otherwise
+    return otherwise if opinion.shape is None else opinion
+
+
 def _inside(view: View, part: BoolArray, rim: BoolArray | None) -> BoolArray:
     """Where the texture of a part is looked for: away from its outline and from the line around it."""
     if rim is not None:
@@ -250,22 +258,23 @@ def _not_one_color(view: View, inner: BoolArray, texture: Texture) -> str:
     A straight run of colour from one side to the other is light falling on it as long as all channels rise
     and fall together, and not too far. What is left without the run must be near the median.
     """
-    away = even(view)[inner] - texture.tones[0]
-    if len(texture.tones) > 1:
-        other = even(view)[inner] - texture.tones[1]
+    main, *others = texture.tones
+    away = even(view)[inner] - main
+    for tone in others:
+        other = even(view)[inner] - tone
         nearer = distance(away, _ZERO) <= distance(other, _ZERO)
         away = np.where(nearer[:, None], away, other)
     ys, xs = np.nonzero(inner)
     place = np.stack([xs - xs.mean(), ys - ys.mean()], axis=1)
     run = place @ np.linalg.lstsq(place, away - away.mean(axis=0), rcond=None)[0]
-    lit = texture.tones[0] + _BLACK  # what light scales, from black
+    lit = main + _BLACK  # what light scales, from black
     length = math.dist(lit, _ZERO)
     along = run @ lit / length
     shade = 2.0 * float(np.quantile(np.abs(along), 0.98))
     turn = 2.0 * float(np.quantile(distance(run, along[:, None] * lit / length), 0.98))
     if turn > _MAX_TURN or shade > max(_MAX_SHADE, _MAX_SHADE_SHARE * length):
         return f"its colour runs from one to another ({max(turn, shade):.1f} dE)"
-    spread = float(np.quantile(distance(away, run), 0.9)) if len(texture.tones) == 1 else 0.0
+    spread = float(np.quantile(distance(away, run), 0.9)) if not others else 0.0
     return f"several colours in one object (spread {spread:.1f} dE)" if spread > _MAX_SPREAD else ""
 
 

@@ -17,7 +17,8 @@ _REACH = 0.025  # of the picture's shorter side: how far inside the outline a li
 _MIN_REACH_PX = 2.0
 _MIN_WITHIN = 0.2  # of the part beyond that reach, to know its own lightness by
 _DEEP_SHARE = 0.25
-_MIN_INSIDE = (0.30, 0.08)  # of the part, after the wider and the narrower distance to the line
+_MIN_INSIDE = (0.30, 0.20)  # of the part, after the wider and the narrower distance to the line
+_LEAST_MIXED = 0.6  # quantile of lightness of what is not line, in a thin thing
 _MAX_DEPTH = 60
 
 
@@ -39,7 +40,7 @@ def find_rim(view: View, part: BoolArray, side: int) -> BoolArray | None:
 def inside_of(view: View, part: BoolArray, rim: BoolArray) -> BoolArray:
     """What a line encloses, without the pixels that are mixed with it.
 
-    Of a thin thing, the lighter half of what is not line: the least mixed.
+    Of a thin thing, the lightest of what is not line: the least mixed.
     """
     for away, enough in zip((1.5, 1.0), _MIN_INSIDE, strict=True):
         inside = erode(part & ~rim, away)
@@ -49,7 +50,7 @@ def inside_of(view: View, part: BoolArray, rim: BoolArray) -> BoolArray:
     if not inside.any():
         return deepest(part)
     lightness = view.lab[..., 0]
-    return inside & (lightness >= np.median(lightness[inside]))
+    return inside & (lightness >= np.quantile(lightness[inside], _LEAST_MIXED))
 
 
 def deepest(part: BoolArray) -> BoolArray:
