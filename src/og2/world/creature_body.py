@@ -24,7 +24,8 @@ _NEAR_BODY = 17.0  # dE
 _RAYS = 96
 _OUTLINE = (0.66, 1.3, 0.0125)  # part of a ray that is searched for the outline, and the step, in radii
 _LIMITS = (0.0, 0.05, 0.03)  # how far from the ellipse its outline may lie, from fit to fit
-_TRIALS = 150
+_TRIALS = 500
+_POINTS = 5  # of each trial ellipse
 _AGREED = 0.015  # radii from a trial ellipse to a point on it
 _MIN_ON_OUTLINE = 14
 
@@ -140,7 +141,7 @@ def _eyes(lab: FloatArray, part: BoolArray) -> tuple[tuple[Eye, Eye] | None, Boo
     if not white.any() or not dark.any():
         return None, white
     rated = []
-    for core in components(dark, smallest=2):
+    for core in components(dark):
         share = float(white[dilate(core, 2.0) & ~core & part].mean())
         if share > _WHITE_RIM:
             rated.append((share * math.sqrt(float(core.sum())), core))
@@ -278,7 +279,7 @@ def _outline(cover: FloatArray, body: Body, cos: FloatArray, sin: FloatArray) ->
 def _most_agreed(x: FloatArray, y: FloatArray) -> BoolArray:
     """The points on one of many trial ellipses, the one with the most of them."""
     design = np.stack([x**2, y**2, x, y], axis=1)
-    picks = np.random.default_rng(0).integers(0, len(x), (_TRIALS, 6))
+    picks = np.random.default_rng(0).integers(0, len(x), (_TRIALS, _POINTS))
     some = design[picks]
     normal = some.transpose(0, 2, 1) @ some + 1e-9 * np.eye(4)
     trials = np.linalg.solve(normal, some.sum(axis=1)[..., None])[..., 0]

@@ -29,7 +29,7 @@ _SAME_DE = 8.0
 _SOFTENED_PX = 1.2
 _MAX_BLOB = 0.02  # square radii of what changed in one place outside the place of the edit
 _MIN_SAME = 0.98  # of the creature outside the place of the edit
-_MAX_DISTANCE = 1.7  # between the measures before and after: a moved creature has 0.5, another one 2.2
+_MAX_DISTANCE = 1.3  # between the measures before and after: a moved creature has 0.5, another one more
 _CHANGED_DE = 12.0
 _OWN_COLOR_DE = 9.0
 _MIN_OWN = 0.28  # of what changed; a faint change has next to nothing
@@ -45,7 +45,7 @@ _MAX_LEFT_ARM = 0.15
 _LIMB_RATIO = (0.60, 1.65)
 _REACH_RATIO = (0.87, 1.15)
 _SHOULDER = (0.82, 0.10)  # of the half width; radii below the middle
-_OPEN_AREA, _CLOSED_AREA = 0.070, 0.058  # square radii
+_OPEN_AREA, _CLOSED_AREA = 0.062, 0.055  # square radii
 _OPEN_HEIGHT, _CLOSED_HEIGHT = 0.050, 0.050  # standard deviations, radii
 _MAX_ASKEW = 0.05  # radii between the middles of mouth and eyes
 _MIN_MOUTH_WIDTH = 0.068
@@ -204,7 +204,7 @@ def _same_elsewhere(found: Found, pair: _Pair, zone: BoolArray, free: tuple[str,
     met = share >= _MIN_SAME and away <= _MAX_DISTANCE and blob <= _MAX_BLOB
     reason = "" if met else f"it is not the same creature ({share:.2f} of it kept, {away:.1f} apart)"
     score = min(
-        rate("preservation", share), float(np.interp(away, (0.8, _MAX_DISTANCE, 4.0), (10.0, 7.0, 0.0)))
+        rate("preservation", share), float(np.interp(away, (0.6, _MAX_DISTANCE, 3.0), (10.0, 7.0, 0.0)))
     )
     found.aspects.append(Aspect("same creature", score, met, reason))
 

@@ -44,6 +44,9 @@ _MIN_OVERLAP = 0.85
 _MAX_SHOWN_THROUGH = 0.14  # of the old letters
 _MAX_BOARD_STEP = 6.0  # dE between two parts of a board
 _MIN_PLACE_PX = 8
+_MIN_ON_A_SIDE = 0.7  # of what a tone needs
+_MIN_LIGHT_SPREAD = 6.0  # of lightness, for a slope to mean anything
+_MIN_CONTRAST_SLOPE, _MAX_FADED_SLOPE = 1.06, 0.80
 _SLOPES = tuple(float(s) for s in np.arange(0.4, 2.01, 0.04))
 
 
@@ -123,6 +126,8 @@ def _old_letters(old: FloatArray, new: FloatArray, inside: BoolArray) -> float:
 def _tone(scenario: Scenario, rule: EditRequirements, _: tuple[Sight, Sight], found: Found) -> None:
     old, new = scenario.old.reshape(-1, 3), scenario.new.reshape(-1, 3)
     amount = _AMOUNTS[str(rule.tone)](old, new)
+    if amount >= 1.0 and not _on_every_side(str(rule.tone), scenario):
+        amount = 0.6
     met = amount >= 1.0
     reason = "" if met else f"the picture did not become {rule.tone} ({amount:.2f} of what is needed)"
     score = float(np.interp(amount, (0.2, 1.0, 1.25), (0.0, 7.0, 10.0)))
@@ -190,6 +195,20 @@ _AMOUNTS: dict[str, Callable[[FloatArray, FloatArray], float]] = {
     "high contrast": _contrast,
     "faded": _faded,
 }
+
+
+def _on_every_side(tone: str, scenario: Scenario) -> bool:
+    """Whether each side of the picture took part, as far as what it shows can tell."""
+    for side in outer_sides(np.ones(scenario.old.shape[:2], dtype=bool), directions=8):
+        old, new = scenario.old[side], scenario.new[side]
+        if tone in ("night", "warm", "cool"):
+            if _AMOUNTS[tone](old, new) < _MIN_ON_A_SIDE:
+                return False
+        elif float(old[:, 0].std()) >= _MIN_LIGHT_SPREAD:
+            slope = float(np.cov(old[:, 0], new[:, 0])[0, 1] / old[:, 0].var())
+            if slope < _MIN_CONTRAST_SLOPE if tone == "high contrast" else slope > _MAX_FADED_SLOPE:
+                return False
+    return True
 
 
 def _extract(scenario: Scenario, rule: EditRequirements, sights: tuple[Sight, Sight], found: Found) -> None:
