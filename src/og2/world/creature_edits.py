@@ -248,21 +248,22 @@ def _whole_arm(pair: _Pair, zone: BoolArray, _: str) -> tuple[bool, str]:
     stays = _off(pair.new.lab, pair.old.skin) < _OWN_COLOR_DE
     left = float(stays[gone].mean()) if gone.sum() >= 6 else 0.0
     ratio = float(new.sum()) / max(float(old.sum()), 1.0)
-    reach = _reach(pair.new, new) / max(_reach(pair.old, old), 0.1)
+    reach = _reach(pair.new, new, zone) / max(_reach(pair.old, old, zone), 0.1)
     met = left <= _MAX_LEFT_ARM and _LIMB_RATIO[0] <= ratio <= _LIMB_RATIO[1]
     met = met and _REACH_RATIO[0] <= reach <= _REACH_RATIO[1]
     said = f"{left:.2f} of the old arm is left, the new has {ratio:.2f} of its area, {reach:.2f} of its reach"
     return met, "" if met else said
 
 
-def _reach(frame: Frame, limbs: BoolArray) -> float:
-    """How far the largest limb goes from the shoulder, in radii; 0 without one."""
-    parts = components(limbs, smallest=3)
-    if not parts:
+def _reach(frame: Frame, limbs: BoolArray, zone: BoolArray) -> float:
+    """How far the largest limb goes from the shoulder, in radii, across a tail too; 0 without one."""
+    parts = [part & limbs for part in components(limbs | (zone & frame.is_second), smallest=3)]
+    largest = max(parts, key=lambda part: int(part.sum()), default=limbs)
+    if not largest.any():
         return 0.0
-    side = 1.0 if float(frame.u[parts[0]].mean()) > 0 else -1.0
+    side = 1.0 if float(frame.u[largest].mean()) > 0 else -1.0
     away = np.hypot(side * frame.u - _SHOULDER[0] * frame.wide, frame.v - _SHOULDER[1])
-    return float(np.quantile(away[parts[0]], 0.98))
+    return float(np.quantile(away[largest], 0.98))
 
 
 def _whole_gaze(pair: _Pair, _: BoolArray, value: str) -> tuple[bool, str]:

@@ -28,7 +28,7 @@ _MIN_FILLED = 0.86  # of the box that the board covers
 _MIN_INK = 30.0  # dE between ink and board
 _MAX_OFF = 0.30  # mean difference of a letter's cells from the alphabet's
 _MIN_LEAD = 0.3  # of the best letter over any other, as a share of the ink in the cells where the two differ
-_MAX_LENGTH_ERROR = 0.46  # letters: a box is measured in whole pixels
+_MAX_LENGTH_ERROR = 0.34  # letters
 
 
 @dataclass(frozen=True)
