@@ -53,8 +53,8 @@ def half_done(draft: EditDraft, rng: Generator) -> Picture | None:
         return half_of_object(draft, rng)
     before, after = draft.draw(draft.edit.source), draft.draw(draft.edit.target)
     step = np.abs(before.astype(int) - after).sum(axis=-1)
-    # A tone or style moves some colours by next to nothing: what it moves visibly is cut in two.
-    changed = step > (0.35 * step.max() if draft.edit.kind in ("tone", "style") else 0)
+    # Tones, styles and backdrops move some colours by next to nothing: what they move visibly is cut in two.
+    changed = step > (0.35 * step.max() if draft.edit.kind in ("tone", "style", "background") else 0)
     if not changed.any():
         return None
     angle = float(rng.uniform(0, 2 * np.pi))

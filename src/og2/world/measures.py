@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from og2.world.background import View
-from og2.world.pixels import BoolArray, FloatArray, distance, smooth
+from og2.world.pixels import BoolArray, FloatArray, dilate, distance, smooth
 
 MAX_TRACE = 5.5  # dE from the background where a removed thing was
+_BACKDROP_STEP = 10.0
 _GUESS = 3.0  # dE that a filled-in backdrop may be off
 _MAX_PRESENT = 0.25  # of a thing that had to go
 Table = tuple[tuple[float, float], ...]
@@ -131,6 +132,24 @@ def trace(views: tuple[View, View], place: BoolArray, lab: FloatArray | None = N
     left = (away * toward).sum(axis=-1) / np.maximum((toward**2).sum(axis=-1), 1.0)
     most = max(float(left[side].mean()) for side in outer_sides(place))
     return rest if most > _MAX_PRESENT else MAX_TRACE
+
+
+def backdrop_progress(views: tuple[View, View], high: FloatArray, low: FloatArray) -> float:
+    """How far the backdrop came from the source's to the wanted colours, 1 = all the way, on the worse band.
+
+    views: of source and result; high, low: wanted CIELAB in the top rows and in the bottom rows. A band that
+    already had nearly the wanted colour says nothing.
+    """
+    free = ~dilate(views[0].mask | views[1].mask, 2.0)
+    rows = np.arange(free.shape[0])[:, None] / free.shape[0]
+    shares = [1.0]
+    for band, wanted in ((free & (rows < 0.16), high), (free & (rows > 0.84), low)):
+        if band.sum() >= 20:
+            old, new = (np.median(view.lab[band], axis=0) for view in views)
+            toward = wanted - old
+            if float(np.linalg.norm(toward)) >= _BACKDROP_STEP:
+                shares.append(float((new - old) @ toward / (toward @ toward)))
+    return min(shares)
 
 
 def relation_amount(

@@ -18,6 +18,7 @@ from og2.world.detect import Detected, Reading
 from og2.world.measures import (
     MAX_TRACE,
     Aspect,
+    backdrop_progress,
     evenness,
     overlap,
     rate,
@@ -40,6 +41,7 @@ _MIN_EVEN = 0.30
 _MAX_SHOWN_THROUGH = 0.25
 _TONES_APART = {"white": 38.0, "black": 21.5}  # L between a pattern's tones; less is a faint pattern
 _MIN_TONES_APART = 18.5
+_MIN_NEW_BACKDROP = 0.68  # of the way to the new one
 _MIN_PLACE_PX = 8
 _MIN_GROWN = 0.78  # of the object's own colour, where it has grown
 _NEARLY = 5.0  # the score of something that is there but not decided
@@ -364,8 +366,8 @@ def _grown_wholly(scenario: Scenario, found: Found, subject: Detected, new: Dete
 
 
 def _background(scenario: Scenario, rule: EditRequirements, _: Detected | None, found: Found) -> None:
-    assert scenario.after.view is not None
     assert scenario.before.view is not None
+    assert scenario.after.view is not None
     found.background_changes = True
     found.region = found.region | ~scenario.before.view.mask
     family, name = name_backdrop(scenario.after.view, expected=rule.backdrop)
@@ -378,6 +380,12 @@ def _background(scenario: Scenario, rule: EditRequirements, _: Detected | None, 
             "" if met else f"the background is {name.value}, not {rule.background} {name.reason}".rstrip()
         )
         found.aspects.append(Aspect("background", score, met, reason))
+        labs = palette.LANDSCAPES.get(rule.background) or (palette.BACKGROUNDS.get(rule.background),) * 2
+        if met and labs[0] and labs[1] and rule.backdrop in ("plain", "noise", "landscape"):
+            seen = (scenario.before.view, scenario.after.view)
+            share = backdrop_progress(seen, np.array(labs[0]), np.array(labs[1]))
+            met, reason = share >= _MIN_NEW_BACKDROP, f"only {share:.2f} of the way to the new background"
+            found.aspects.append(Aspect("clear", rate("color", share), met, "" if met else reason))
 
 
 _JUDGES: dict[str, Callable[[Scenario, EditRequirements, Detected | None, Found], None]] = {

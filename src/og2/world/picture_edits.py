@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from og2.world.background import View
+from og2.world.background import View, beyond_backdrops
 from og2.world.creature_edits import judge_motion, judge_retouch
 from og2.world.detect import Detected
 from og2.world.measures import (
@@ -45,7 +45,8 @@ _MAX_SHOWN_THROUGH = 0.14  # of the old letters
 _MAX_BOARD_STEP = 6.0  # dE between two parts of a board
 _MIN_PLACE_PX = 8
 _MIN_ON_A_SIDE = 0.7  # of what a tone needs
-_STANDS_OUT_DE, _MIN_RICH_PX, _MIN_CHANGE_DE = 12.0, 40, 3.0
+_STANDS_OUT_DE, _MIN_RICH_PX, _MIN_CHANGE_DE = 5.0, 100, 3.0
+_MIN_CHANGE_SHARE = 0.25  # of the mean change of all things
 _SLOPES = tuple(float(s) for s in np.arange(0.4, 2.01, 0.04))
 
 
@@ -199,15 +200,16 @@ _AMOUNTS: dict[str, Callable[[FloatArray, FloatArray], float]] = {
 def _on_every_side(tone: str, scenario: Scenario) -> bool:
     """Whether each side of the picture took part, as far as what it shows can tell.
 
-    Where colours stand out they must have changed: a backdrop near a tone's fixed point need not.
+    Things must have changed; a backdrop near a tone's fixed point need not.
     """
-    middle = np.median(scenario.old.reshape(-1, 3), axis=0)
-    rich = (distance(scenario.old, middle) > _STANDS_OUT_DE) & (scenario.old[..., 0] < _WHITE_L)
-    for side in outer_sides(np.ones(scenario.old.shape[:2], dtype=bool), directions=8):
-        old, new = scenario.old[side], scenario.new[side]
-        there = rich[side]
-        if there.sum() >= _MIN_RICH_PX and float(distance(old, new)[there].mean()) < _MIN_CHANGE_DE:
+    rich = (beyond_backdrops(scenario.old) > _STANDS_OUT_DE) & (scenario.old[..., 0] < _WHITE_L)
+    change = distance(scenario.old, scenario.new)
+    if rich.sum() >= _MIN_RICH_PX:
+        least = max(_MIN_CHANGE_DE, _MIN_CHANGE_SHARE * float(change[rich].mean()))
+        if min(float(change[side].mean()) for side in outer_sides(rich)) < least:
             return False
+    for side in outer_sides(np.ones(rich.shape, dtype=bool), directions=8):
+        old, new = scenario.old[side], scenario.new[side]
         if tone in ("night", "warm", "cool") and _AMOUNTS[tone](old, new) < _MIN_ON_A_SIDE:
             return False
     return True
