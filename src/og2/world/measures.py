@@ -18,6 +18,7 @@ from og2.world.pixels import BoolArray, FloatArray, dilate, distance, smooth
 
 MAX_TRACE = 5.5  # dE from the background where a removed thing was
 _BACKDROP_STEP = 10.0
+_MIN_CHANGE_SHARE = 0.2  # of the mean change of a backdrop, on every side
 _GUESS = 3.0  # dE that a filled-in backdrop may be off
 _MAX_PRESENT = 0.25  # of a thing that had to go
 Table = tuple[tuple[float, float], ...]
@@ -138,11 +139,13 @@ def backdrop_progress(views: tuple[View, View], high: FloatArray, low: FloatArra
     """How far the backdrop came from the source's to the wanted colours, 1 = all the way, on the worse band.
 
     views: of source and result; high, low: wanted CIELAB in the top rows and in the bottom rows. A band that
-    already had nearly the wanted colour says nothing.
+    already had nearly the wanted colour says nothing; a side that hardly changed has not come at all.
     """
     free = ~dilate(views[0].mask | views[1].mask, 2.0)
     rows = np.arange(free.shape[0])[:, None] / free.shape[0]
-    shares = [1.0]
+    change = distance(views[0].lab, views[1].lab)
+    least = _MIN_CHANGE_SHARE * float(change[free].mean()) if free.any() else 0.0
+    shares = [0.0 if float(change[side].mean()) < least else 1.0 for side in outer_sides(free)] or [1.0]
     for band, wanted in ((free & (rows < 0.16), high), (free & (rows > 0.84), low)):
         if band.sum() >= 20:
             old, new = (np.median(view.lab[band], axis=0) for view in views)
