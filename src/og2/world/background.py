@@ -32,8 +32,9 @@ from og2.world.pixels import (
 FOREGROUND_DELTA = 9.0
 _HALF_CONTRAST = 0.45
 _GRAINY = 1.2  # noise (dE) from which a picture is denoised before it is judged
+_VERY_GRAINY = 2.5  # and from which even denoised pixels say little one by one
 _DENOISE = 3.0  # differences of so much noise are grain, larger ones are edges
-_LEFT = 0.45  # of the noise that denoising leaves
+_LEFT = 0.2  # of the noise that denoising and the mean of 5 x 5 pixels leave
 _EVEN = 0.5  # noise up to which areas are even as they are
 _PLAIN = 1.2  # dE from the plane that a plain background may have without noise
 _PLAIN_NOISE = 1.2  # and how much more for each dE of noise
@@ -79,7 +80,7 @@ def take_apart(image: Any, side: int = WORK_SIDE_PX) -> View:
     if noise > _GRAINY:
         lab = denoised(lab, _DENOISE * noise)
     left = noise if noise <= _GRAINY else _LEFT * noise
-    fit = _fit_plane(lab)
+    fit = _fit_plane(lab if noise <= _GRAINY else box_mean(lab, 2))
     if fit is not None and fit.rim_share >= _CERTAIN_RIM and fit.off <= _PLAIN + _PLAIN_NOISE * left:
         return _on_plane(lab, fit.background, noise, scale)
     try:
@@ -136,8 +137,10 @@ def _beyond_doubt(lab: FloatArray, noise: float) -> BoolArray:
     beyond, barely = beyond_backdrops(lab), _BARELY_OUTSIDE
     core = beyond > _OUTSIDE
     if noise > _GRAINY:  # a single pixel far outside may be grain
-        core = beyond_backdrops(smooth(lab)) > _OUTSIDE
+        evened = beyond_backdrops(smooth(lab))
+        core = evened > _OUTSIDE
         barely += _OUTSIDE_NOISE * noise
+        beyond = evened if noise > _VERY_GRAINY else beyond
     return core | (beyond > barely) & _near(core, max(2, round(_NEAR * min(core.shape))))
 
 
