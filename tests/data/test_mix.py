@@ -113,7 +113,7 @@ def test_the_official_mix_is_read_with_directories_files_and_nested_mixes(tmp_pa
         ({"data": [{"kind": "jsonl"}]}, "needs a path"),
         ({"data": []}, "no entries"),
         ({"data": [{"kind": "world"}, {"kind": "world"}]}, "two sources are named world"),
-        ({"data": [{"kind": "world", "type": "video"}]}, "none of t2i, edit, text"),
+        ({"data": [{"kind": "world", "type": "video"}]}, "none of t2i, edit, ic, text, critique"),
     ],
 )
 def test_a_wrong_mix_is_refused_in_one_sentence(tree: dict, message: str, tmp_path: Path) -> None:

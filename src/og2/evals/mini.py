@@ -158,8 +158,9 @@ def _evaluate_pictures(pipe: Any, task: str, options: Options, store: Store) -> 
     return report
 
 
-def render_all(scenes: Sequence[Scene], sizes: Sequence[int]) -> list[Picture]:
-    """The pictures of scenes, square, each of its own side in px."""
+def render_all(scenes: Sequence[Scene], sizes: int | Sequence[int]) -> list[Picture]:
+    """The pictures of scenes, square, all of one side in px or each of its own."""
+    sizes = [sizes] * len(scenes) if isinstance(sizes, int) else sizes
     pictures: dict[int, Picture] = {}
     for size in sorted(set(sizes)):
         own = [i for i, side in enumerate(sizes) if side == size]
