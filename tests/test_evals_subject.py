@@ -44,7 +44,9 @@ class _Painter:
     """A pipeline that paints circles, and with the adapter whatever the subject's prompts ask for."""
 
     def __init__(self) -> None:
-        self.profile = SimpleNamespace(native_size=64, name="painter")
+        self.profile = SimpleNamespace(
+            native_size=64, max_pixels=4096, max_input_image_side_length=64, name="painter"
+        )
         self.vae = _SameVae()
         self.loaded: list[Path] = []
         wanted = [sight for group in GROUPS for sight in sights_to_ask(group, 3, 0)]
