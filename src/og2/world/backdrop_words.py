@@ -92,7 +92,7 @@ def _horizon(lab: FloatArray, known: BoolArray) -> tuple[int | None, float]:
     rows = _row_medians(lab, known)
     reach = max(2, height // 24)
     windows = np.lib.stride_tricks.sliding_window_view(rows, 2 * reach - 1, axis=0)
-    seen = np.isfinite(windows[:, 0]).any(axis=-1)
+    seen = np.asarray(np.isfinite(windows[:, 0]).any(axis=-1))
     medians = np.zeros(windows.shape[:2])
     medians[seen] = np.nanmedian(windows[seen], axis=-1)
     ys = np.arange(round(0.22 * height), round(0.78 * height))
