@@ -16,6 +16,7 @@ from og2.evals.near_miss import (
     EditDraft,
     Picture,
     ghost,
+    halves,
     nothing_done,
     with_stranger,
 )
@@ -59,9 +60,7 @@ def half_done(draft: EditDraft, rng: Generator) -> Picture | None:
         return None
     angle = float(rng.uniform(0, 2 * np.pi))
     ys, xs = np.mgrid[0 : changed.shape[0], 0 : changed.shape[1]]
-    along = xs * np.cos(angle) + ys * np.sin(angle)
-    cut = np.quantile(along[changed], float(rng.uniform(0.35, 0.65)))
-    return np.where((along > cut)[..., None], before, after)
+    return halves(before, after, xs * np.cos(angle) + ys * np.sin(angle), changed, rng)
 
 
 def side_damage(draft: EditDraft, rng: Generator) -> Picture | None:

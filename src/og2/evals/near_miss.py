@@ -271,8 +271,17 @@ def half_done(draft: EditDraft, rng: Generator) -> Picture | None:
     obj = changed_object(draft.edit)
     if obj is None or not covered.any():
         return None
-    along = _along(draft.size, obj, _cut_angle(obj, rng))
-    cut = np.quantile(along[covered], float(rng.uniform(0.35, 0.65)))
+    return halves(before, after, _along(draft.size, obj, _cut_angle(obj, rng)), covered, rng)
+
+
+def halves(
+    before: Picture, after: Picture, along: NDArray[np.float64], changed: NDArray[np.bool_], rng: Generator
+) -> Picture:
+    """`after` on one side of a line and `before` on the other, 35 to 65 % of the changed pixels on each.
+
+    Shapes: pictures (H, W, 3); along, every pixel's place across the line, and changed (H, W).
+    """
+    cut = np.quantile(along[changed], float(rng.uniform(0.35, 0.65)))
     return np.where((along > cut)[..., None], before, after)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,6 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForCond
 
 from og2.conditioning.processor import load_processor
 from og2.conditioning.vlm import encode_prompt
-from og2.config import build
 from og2.data.latents import LatentPool
 from og2.data.packing import Pack
 from og2.data.pool_packs import PoolDataConfig, PoolPacks
@@ -215,10 +213,3 @@ def make_transformer(config: FlowModelConfig, start: Path | None = None) -> Omni
     if start is not None:
         return OmniGen2Transformer2DModel.from_pretrained(start)
     return OmniGen2Transformer2DModel(**vars(config))
-
-
-def model_config(tree: dict[str, Any]) -> FlowModelConfig:
-    """The configuration written in a transformer's config.json, its private keys left out."""
-    return build(
-        FlowModelConfig, {k: v for k, v in tree.items() if not k.startswith("_") and k != "out_channels"}
-    )

@@ -34,7 +34,6 @@ from og2.world.spec import COLORS, SHAPES, SIZES, Scene
 
 logger = logging.getLogger(__name__)
 EVAL_SEED = 900_101
-IGNORED = -100
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,6 @@ WORLDS: dict[str, World] = {
         min_gap=palette.MIN_GAP / 2,
     ),
 }
-MAX_OBJECTS = WORLDS["plain"].max_objects
 
 
 @dataclass(frozen=True)
