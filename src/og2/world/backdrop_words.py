@@ -6,12 +6,13 @@ Part of the scorer. It looks only at pixels that are background, shrunk away fro
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from og2.world import palette
 from og2.world.background import View
-from og2.world.pixels import BoolArray, FloatArray, box_mean, dilate, distance
+from og2.world.pixels import BoolArray, FloatArray, box_mean, design, dilate, distance, plane
 from og2.world.words import Word
 
 _MAX_NAME_DISTANCE = 8.0
@@ -37,10 +38,30 @@ def name_backdrop(view: View, expected: str | None = None) -> tuple[Word, Word]:
     if known.mean() < 0.15:
         unclear = Word(None, 0.0, "too little of the background is free")
         return unclear, unclear
-    family = _family(view, known)
+    seen = _measure(view, known)
+    family = _family(view, seen)
     names = {"landscape": _landscape, "gradient": _gradient, "tiles": _tiles}
     make = names.get(family.value or expected or "plain", _plain)
-    return family, make(view, known)
+    return family, make(view, seen)
+
+
+@dataclass(frozen=True)
+class _Backdrop:
+    """known: free background (H, W); plane: through it, and how far it runs; residual: what it leaves; row:
+    of the horizon or None, and how far the colours jump there. In dE."""
+
+    known: BoolArray
+    plane: FloatArray
+    slope: float
+    residual: FloatArray
+    row: int | None
+    step: float
+
+
+def _measure(view: View, known: BoolArray) -> _Backdrop:
+    through, slope = _plane(view.lab, known)
+    residual = view.lab - through
+    return _Backdrop(known, through, slope, residual, *_horizon(residual, known))
 
 
 def same_name(a: str | None, b: str | None) -> bool:
@@ -48,11 +69,9 @@ def same_name(a: str | None, b: str | None) -> bool:
     return a is not None and b is not None and sorted(a.split(" to ")) == sorted(b.split(" to "))
 
 
-def _family(view: View, known: BoolArray) -> Word:
-    plane, slope = _plane(view.lab, known)
-    residual = view.lab - plane
-    off = float(np.median(np.sqrt((residual[known] ** 2).sum(axis=-1))))
-    row, step = _horizon(residual, known)
+def _family(view: View, seen: _Backdrop) -> Word:
+    known, slope, residual, row, step = seen.known, seen.slope, seen.residual, seen.row, seen.step
+    off = float(np.median(distance(residual, np.zeros(3))[known]))
     if step >= _MIN_STEP and row is not None:
         floor = known.copy()
         floor[: row + 2] = False
@@ -62,8 +81,9 @@ def _family(view: View, known: BoolArray) -> Word:
         return Word("landscape", min(1.0, step / (2 * _MIN_STEP)))
     if off > 2.5 * _FLAT:
         return Word(None, 0.0, f"no known backdrop ({off:.1f} dE from a plane, no horizon)")
-    coarse = box_mean(np.where(known, residual[..., 0], 0.0), 3) / np.maximum(box_mean(known * 1.0, 3), 1e-3)
-    inner = known & (box_mean(known * 1.0, 3) > 0.95)
+    share = box_mean(known * 1.0, 3)
+    coarse = box_mean(np.where(known, residual[..., 0], 0.0), 3) / np.maximum(share, 1e-3)
+    inner = known & (share > 0.95)
     if inner.any():
         rough = float(coarse[inner].std())
         ratio = 7.0 * rough / max(float(residual[..., 0][inner].std()), 0.05)
@@ -77,13 +97,13 @@ def _family(view: View, known: BoolArray) -> Word:
 def _plane(lab: FloatArray, known: BoolArray) -> tuple[FloatArray, float]:
     """The plane through the known pixels, and how many dE it runs from one corner to the opposite one."""
     height, width = known.shape
-    ys, xs = np.mgrid[0:height, 0:width]
-    design = np.stack([np.ones(known.size), xs.ravel() / width - 0.5, ys.ravel() / height - 0.5], axis=1)
-    chosen = design[known.ravel()][::3]
-    weights = np.linalg.lstsq(chosen, lab[known][::3], rcond=None)[0]
-    plane = (design @ weights).reshape(lab.shape)
-    corners = [plane[0, 0], plane[0, -1], plane[-1, 0], plane[-1, -1]]
-    return plane, max(math.dist(corners[0], corners[3]), math.dist(corners[1], corners[2]))
+    some = np.flatnonzero(known)[::3]
+    chosen = design(height, width).reshape(-1, 3)[some]
+    # Through the normal equations, which are small; where they have many solutions, by the smallest.
+    weights = np.linalg.lstsq(chosen.T @ chosen, chosen.T @ lab.reshape(-1, 3)[some], rcond=None)[0]
+    through = plane(weights, height, width)
+    corners = [through[0, 0], through[0, -1], through[-1, 0], through[-1, -1]]
+    return through, max(math.dist(corners[0], corners[3]), math.dist(corners[1], corners[2]))
 
 
 def _horizon(lab: FloatArray, known: BoolArray) -> tuple[int | None, float]:
@@ -92,9 +112,12 @@ def _horizon(lab: FloatArray, known: BoolArray) -> tuple[int | None, float]:
     rows = _row_medians(lab, known)
     reach = max(2, height // 24)
     windows = np.lib.stride_tricks.sliding_window_view(rows, 2 * reach - 1, axis=0)
-    seen = np.asarray(np.isfinite(windows[:, 0]).any(axis=-1))
+    known_rows = np.isfinite(windows[:, 0])
+    seen, whole = known_rows.any(axis=-1), known_rows.all(axis=-1)
     medians = np.zeros(windows.shape[:2])
-    medians[seen] = np.nanmedian(windows[seen], axis=-1)
+    medians[whole] = np.median(windows[whole], axis=-1)
+    if (seen & ~whole).any():
+        medians[seen & ~whole] = np.nanmedian(windows[seen & ~whole], axis=-1)
     ys = np.arange(round(0.22 * height), round(0.78 * height))
     above, below = ys - 2 * reach, ys + 1
     jumps = np.where(seen[above] & seen[below], distance(medians[above], medians[below]), 0.0)
@@ -135,23 +158,25 @@ def _nearest(options: dict[str, float]) -> Word:
     return Word(name, min(1.0, lead / (3 * _MIN_NAME_MARGIN)))
 
 
-def _plain(view: View, known: BoolArray) -> Word:
-    lab = view.background[known].mean(axis=0)
+def _plain(view: View, seen: _Backdrop) -> Word:
+    lab = view.background[seen.known].mean(axis=0)
     return _nearest({name: math.dist(lab, other) for name, other in palette.BACKGROUNDS.items()})
 
 
-def _gradient(view: View, known: BoolArray) -> Word:
-    plane, _ = _plane(view.lab, known)
-    ends = max(((plane[0, 0], plane[-1, -1]), (plane[0, -1], plane[-1, 0])), key=lambda e: math.dist(*e))
-    slope = plane[0, -1] - plane[0, 0], plane[-1, 0] - plane[0, 0]
+def _gradient(_: View, seen: _Backdrop) -> Word:
+    through = seen.plane
+    ends = max(
+        ((through[0, 0], through[-1, -1]), (through[0, -1], through[-1, 0])), key=lambda e: math.dist(*e)
+    )
+    slope = through[0, -1] - through[0, 0], through[-1, 0] - through[0, 0]
     # A gradient along a side runs over its whole length between two sides, not two corners.
     across, down = (float(np.linalg.norm(s)) for s in slope)
     if min(across, down) < 0.25 * max(across, down):
-        middle = plane.shape[0] // 2, plane.shape[1] // 2
+        middle = through.shape[0] // 2, through.shape[1] // 2
         ends = (
-            (plane[middle[0], 0], plane[middle[0], -1])
+            (through[middle[0], 0], through[middle[0], -1])
             if across > down
-            else (plane[0, middle[1]], plane[-1, middle[1]])
+            else (through[0, middle[1]], through[-1, middle[1]])
         )
     words = [
         _nearest({name: math.dist(end, other) for name, other in palette.BACKGROUNDS.items()}) for end in ends
@@ -162,10 +187,10 @@ def _gradient(view: View, known: BoolArray) -> Word:
     return Word(name, min(word.confidence for word in words))
 
 
-def _landscape(view: View, known: BoolArray) -> Word:
-    row, _ = _horizon(view.lab - _plane(view.lab, known)[0], known)
+def _landscape(view: View, seen: _Backdrop) -> Word:
+    known = seen.known
     height = known.shape[0]
-    row = height // 2 if row is None else row
+    row = height // 2 if seen.row is None else seen.row
     sky, ground = known.copy(), known.copy()
     sky[max(2, round(0.45 * row)) :] = False
     ground[: min(height - 2, round(row + 0.45 * (height - row)))] = False
@@ -180,8 +205,9 @@ def _landscape(view: View, known: BoolArray) -> Word:
     )
 
 
-def _tiles(view: View, known: BoolArray) -> Word:
+def _tiles(view: View, seen: _Backdrop) -> Word:
     """Named by the tiles' colour, the lighter ones; the wall above them is nearly colourless."""
+    known = seen.known
     height = known.shape[0]
     floor = known.copy()
     floor[: round(0.6 * height)] = False

@@ -10,23 +10,26 @@ are working pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from og2.errors import ImageError
-from og2.world.palette import BACKDROP_CHROMA, BACKDROP_LIGHTNESS, srgb_to_lab
+from og2.world.palette import BACKDROP_CHROMA, BACKDROP_LIGHTNESS
 from og2.world.pixels import (
     WORK_SIDE_PX,
     BoolArray,
     FloatArray,
     box_mean,
     denoised,
+    design,
     dilate,
     distance,
     local_maximum,
+    plane,
     smooth,
-    working_pixels,
+    working_lab,
 )
 
 FOREGROUND_DELTA = 9.0
@@ -74,8 +77,7 @@ def take_apart(image: Any, side: int = WORK_SIDE_PX) -> View:
     Raises: ImageError when it cannot be read or shows no background of this world (a photo, noise, a
     half-done denoising).
     """
-    pixels, scale = working_pixels(image, side)
-    lab = srgb_to_lab(pixels)
+    lab, scale = working_lab(image, side)
     noise = _noise(lab)
     if noise > _GRAINY:
         lab = denoised(lab, _DENOISE * noise)
@@ -110,15 +112,15 @@ def even(view: View) -> FloatArray:
 def beyond_backdrops(lab: FloatArray) -> FloatArray:
     """How far colours lie from every colour a backdrop may have (dE).   Shapes: (..., 3) -> (...)."""
     low, high = BACKDROP_LIGHTNESS
-    chroma = np.hypot(lab[..., 1], lab[..., 2])
+    chroma = np.maximum(np.sqrt(lab[..., 1] ** 2 + lab[..., 2] ** 2) - BACKDROP_CHROMA, 0.0)
     lightness = np.maximum(np.maximum(low - lab[..., 0], lab[..., 0] - high), 0.0)
-    return np.hypot(lightness, np.maximum(chroma - BACKDROP_CHROMA, 0.0))
+    return np.sqrt(lightness**2 + chroma**2)
 
 
-def _on_plane(lab: FloatArray, plane: FloatArray, noise: float, scale: float) -> View:
-    delta = distance(lab, plane)
+def _on_plane(lab: FloatArray, behind: FloatArray, noise: float, scale: float) -> View:
+    delta = distance(lab, behind)
     coloured = _beyond_doubt(lab, noise) & (delta > FOREGROUND_DELTA)
-    return View(lab, plane, delta, _in_front(delta) | coloured, noise, scale)
+    return View(lab, behind, delta, _in_front(delta) | coloured, noise, scale)
 
 
 def _with_backdrop(lab: FloatArray, noise: float, scale: float) -> View:
@@ -145,7 +147,7 @@ def _beyond_doubt(lab: FloatArray, noise: float) -> BoolArray:
 
 
 def _near(mask: BoolArray, reach: int) -> BoolArray:
-    return local_maximum(mask.astype(np.float64), reach) > 0.5
+    return local_maximum(mask, reach)
 
 
 def _in_front(delta: FloatArray) -> BoolArray:
@@ -162,11 +164,12 @@ def _filled_in(lab: FloatArray, known: BoolArray) -> FloatArray:
     if not is_known.any():
         few, is_known = lab, known
     weight = is_known.astype(np.float64)
+    weighted = few * weight[..., None]
     filled = np.broadcast_to(np.median(few[is_known], axis=0), few.shape)
     for share in reversed(_FILL_IN):
         reach = max(1, round(share * min(is_known.shape) / 128))
         amount = box_mean(weight, reach)
-        near = box_mean(few * weight[..., None], reach) / np.maximum(amount, 1e-6)[..., None]
+        near = box_mean(weighted, reach) / np.maximum(amount, 1e-6)[..., None]
         filled = np.where((amount > 0.08)[..., None], near, filled)
     if filled.shape == lab.shape:
         return filled
@@ -192,8 +195,7 @@ def _fit_plane(lab: FloatArray) -> _Plane | None:
     """
     height, width = lab.shape[:2]
     step = 2 if min(height, width) > 48 else 1
-    ys, xs = np.arange(height) / height - 0.5, np.arange(width) / width - 0.5
-    inner, rim = _design(xs[::step], ys[::step]).reshape(-1, 3), _of_rim(_design(xs, ys))
+    inner, rim = _designs(height, width, step)
     values, rim_values = lab[::step, ::step].reshape(-1, 3), _of_rim(lab)
     middle = np.median(rim_values, axis=0)
     background, of_rim = np.broadcast_to(middle, values.shape), middle
@@ -207,13 +209,14 @@ def _fit_plane(lab: FloatArray) -> _Plane | None:
         weights = np.linalg.solve(known.T @ known + 1e-6 * np.eye(3), known.T @ values[chosen])
         background, of_rim = inner @ weights, rim @ weights
     off = float(np.median(distance(values, background)[chosen]))
-    whole = weights[0] + xs[None, :, None] * weights[1] + ys[:, None, None] * weights[2]
-    return _Plane(whole, rim_share, off)
+    return _Plane(plane(weights, height, width), rim_share, off)
 
 
-def _design(xs: FloatArray, ys: FloatArray) -> FloatArray:
-    """One, x and y of every pixel of a grid.   Shapes: (W,), (H,) -> (H, W, 3)."""
-    return np.stack(np.broadcast_arrays(1.0, xs[None, :], ys[:, None]), axis=-1)
+@lru_cache(maxsize=8)
+def _designs(height: int, width: int, step: int) -> tuple[FloatArray, FloatArray]:
+    """One, x and y of every pixel of the coarser grid and of the rim.   Shapes: (N, 3), (M, 3)."""
+    every = design(height, width)
+    return np.ascontiguousarray(every[::step, ::step]).reshape(-1, 3), _of_rim(every)
 
 
 def _of_rim(values: FloatArray) -> FloatArray:

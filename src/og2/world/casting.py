@@ -41,8 +41,9 @@ def place_creature(
     for _ in range(_TRIES):
         radius = float(rng.uniform(*CREATURE_RADII[min(room.crowd, 3)]))
         creature = Creature(anatomy, pose, *_draw_place(rng, room), radius)
-        painted = column_of(painted_box(creature))
-        if _is_free(creature_box(creature), scene, room) and room.column in (None, painted):
+        if not _is_free(creature_box(creature), scene, room):
+            continue
+        if room.column in (None, column_of(painted_box(creature))):  # all strokes: only where it fits
             return replace(scene, creatures=(*scene.creatures, creature))
     return None
 

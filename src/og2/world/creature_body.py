@@ -198,34 +198,17 @@ def _rough_body(part: BoolArray, eyes: tuple[Eye, Eye]) -> Body | None:
     if depth < 6:
         return None
     reach = max(2.0, _LIMBS * depth * 1.18)
-    blobs = components(_disc_erode(part, reach))
+    blobs = components(erode(part, reach))
     if not blobs:
         return None
     near = min(
         blobs,
         key=lambda c: float(np.hypot(np.nonzero(c)[1] - x, np.nonzero(c)[0] - y).min()) - 0.01 * c.sum(),
     )
-    opened = ~_disc_erode(~near, reach) & part
+    opened = dilate(near, reach) & part
     ys, xs = np.nonzero(opened)
     a, b = 2.0 * float(xs.std()), 2.0 * float(ys.std())
     return Body(float(xs.mean()), float(ys.mean()), a, b) if min(a, b) > 3.0 else None
-
-
-def _disc_erode(mask: BoolArray, radius: float) -> BoolArray:
-    """Erosion by a disc, as two passes of the distance to the nearest hole along rows, then columns."""
-    height, width = mask.shape
-    far = float(height + width)
-    along = np.where(mask, far, 0.0)
-    for x in range(1, width):
-        along[:, x] = np.minimum(along[:, x], along[:, x - 1] + 1.0)
-    for x in range(width - 2, -1, -1):
-        along[:, x] = np.minimum(along[:, x], along[:, x + 1] + 1.0)
-    squares = along**2
-    nearest = squares.copy()
-    for dy in range(1, int(radius) + 1):
-        nearest[dy:] = np.minimum(nearest[dy:], squares[:-dy] + dy * dy)
-        nearest[:-dy] = np.minimum(nearest[:-dy], squares[dy:] + dy * dy)
-    return mask & (nearest > radius * radius)
 
 
 def _color_of_feet(lab: FloatArray, part: BoolArray, body: Body) -> FloatArray:

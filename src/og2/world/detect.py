@@ -6,7 +6,7 @@ Part of the scorer: pixels in, words out; where a word would be a guess it is No
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -113,14 +113,27 @@ def detect(image: Any) -> list[Detected]:
 
 def read(image: Any) -> Reading:
     """The things seen, or why the picture cannot be judged. Never raises."""
+    seen, parts = _taken_apart(image)
+    if seen.view is None:
+        return seen
+    return replace(seen, objects=tuple(thing for part in parts for thing in things_in(seen.view, part)))
+
+
+def glance(image: Any) -> Reading:
+    """The same without a look at the things: a reading that holds none. Never raises."""
+    return _taken_apart(image)[0]
+
+
+def _taken_apart(image: Any) -> tuple[Reading, list[BoolArray]]:
+    """A reading without things, and the parts of the foreground that are to be looked at."""
     try:
         view = take_apart(image)
     except ImageError as error:
-        return Reading((), None, str(error))
+        return Reading((), None, str(error)), []
     parts = parts_of(view)
     if len(parts) > MAX_THINGS:
-        return Reading((), view, f"{len(parts)} things: no picture of this world has so many")
-    return Reading(tuple(thing for part in parts for thing in things_in(view, part)), view, "")
+        return Reading((), view, f"{len(parts)} things: no picture of this world has so many"), []
+    return Reading((), view, ""), parts
 
 
 def parts_of(view: View) -> list[BoolArray]:
@@ -259,9 +272,10 @@ def _not_one_color(view: View, inner: BoolArray, texture: Texture) -> str:
     and fall together, and not too far. What is left without the run must be near the median.
     """
     main, *others = texture.tones
-    away = even(view)[inner] - main
+    values = even(view)[inner]
+    away = values - main
     for tone in others:
-        other = even(view)[inner] - tone
+        other = values - tone
         nearer = distance(away, _ZERO) <= distance(other, _ZERO)
         away = np.where(nearer[:, None], away, other)
     ys, xs = np.nonzero(inner)

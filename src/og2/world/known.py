@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from og2.world.detect import Reading, read
+from og2.world.detect import Reading, glance, read
+from og2.world.pixels import FloatArray, working_lab
 from og2.world.subjects import Sight, look
 
 
@@ -22,9 +23,19 @@ class Known:
         return read(self.image)
 
     @cached_property
+    def glance(self) -> Reading:
+        """What lies behind and in front, see `detect.glance`."""
+        return glance(self.image)
+
+    @cached_property
     def sight(self) -> Sight:
         """Everything seen in it, see `subjects.look`."""
         return look(self.image)
+
+    @cached_property
+    def lab(self) -> FloatArray:
+        """Its CIELAB pixels (H, W, 3) at working resolution. Raises: ImageError when it cannot be read."""
+        return working_lab(self.image)[0]
 
 
 def known(picture: Any) -> Known:

@@ -111,18 +111,30 @@ _WHITE = _RGB_TO_XYZ.sum(axis=1)
 _EPSILON = (6.0 / 29.0) ** 3
 
 
-def srgb_to_lab(rgb: NDArray[np.floating]) -> NDArray[np.float64]:
+def srgb_to_lab(rgb: NDArray[np.floating] | NDArray[np.uint8]) -> NDArray[np.float64]:
     """CIELAB of sRGB colours.
 
-    Shapes: rgb (..., 3) in [0, 1] -> (..., 3).   Source: IEC 61966-2-1 and CIE 15, white point D65.
+    Shapes: rgb (..., 3) in [0, 1], or bytes -> (..., 3).   Source: IEC 61966-2-1 and CIE 15, white point D65.
     """
+    rgb = np.asarray(rgb)
+    xyz = (_LINEAR_BYTES[rgb] if rgb.dtype == np.uint8 else _linear(rgb)) @ _RGB_TO_XYZ.T / _WHITE
+    f = np.cbrt(xyz)
+    dark = xyz <= _EPSILON
+    if dark.any():
+        f[dark] = xyz[dark] * (841.0 / 108.0) + 4.0 / 29.0
+    lab = np.empty_like(f)
+    np.subtract(116.0 * f[..., 1], 16.0, out=lab[..., 0])
+    np.multiply(f[..., 0] - f[..., 1], 500.0, out=lab[..., 1])
+    np.multiply(f[..., 1] - f[..., 2], 200.0, out=lab[..., 2])
+    return lab
+
+
+def _linear(rgb: NDArray[np.floating]) -> NDArray[np.float64]:
     rgb = np.asarray(rgb, dtype=np.float64)
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((np.maximum(rgb, 0.04045) + 0.055) / 1.055) ** 2.4)
-    xyz = linear @ _RGB_TO_XYZ.T / _WHITE
-    f = np.where(xyz > _EPSILON, np.cbrt(xyz), xyz * (841.0 / 108.0) + 4.0 / 29.0)
-    return np.stack(
-        [116.0 * f[..., 1] - 16.0, 500.0 * (f[..., 0] - f[..., 1]), 200.0 * (f[..., 1] - f[..., 2])], axis=-1
-    )
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((np.maximum(rgb, 0.04045) + 0.055) / 1.055) ** 2.4)
+
+
+_LINEAR_BYTES = _linear(np.arange(256) / 255.0)
 
 
 def lab_to_srgb(lab: NDArray[np.floating] | Lab) -> NDArray[np.float64]:

@@ -7,6 +7,8 @@ whose shorter side exceeds WORK_SIDE_PX is reduced to it; lengths that follow ar
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from og2.errors import ImageError
+from og2.world.palette import srgb_to_lab
 
 FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
@@ -24,6 +27,9 @@ MIN_SIDE_PX = 32
 MAX_ASPECT = 4.0
 MAX_PIXELS = 64_000_000
 _OVERSHOOT = 0.1
+# By axis: all but the first, all but the last, the first, the last.
+_FROM_1, _TO_1 = (np.s_[1:], np.s_[:, 1:]), (np.s_[:-1], np.s_[:, :-1])
+_FIRST, _LAST = (np.s_[:1], np.s_[:, :1]), (np.s_[-1:], np.s_[:, -1:])
 
 
 def read_pixels(image: Any) -> FloatArray:
@@ -35,6 +41,30 @@ def read_pixels(image: Any) -> FloatArray:
     Raises: ImageError for anything else, for a file that cannot be read, for values that are not finite or
     out of range, and for sizes and aspects not handled.
     """
+    array = _checked(image)
+    if array.dtype == np.uint8 and array.shape[-1] == 3:
+        return array / 255.0
+    pixels = _in_unit_range(array)
+    if pixels.shape[-1] == 4:
+        pixels = pixels[..., :3] * pixels[..., 3:] + 1.0 - pixels[..., 3:]
+    return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
+
+
+def working_lab(image: Any, side: int = WORK_SIDE_PX) -> tuple[FloatArray, float]:
+    """The picture as CIELAB (H, W, 3) of at most that shorter side, and given pixels per working pixel.
+
+    Raises: ImageError when it cannot be read.
+    """
+    array = _checked(image)
+    scale = max(1.0, min(array.shape[:2]) / side)
+    if array.dtype == np.uint8 and array.shape[-1] == 3 and scale == 1.0:
+        return srgb_to_lab(array), scale
+    pixels = read_pixels(image)
+    return srgb_to_lab(_reduced(pixels, scale) if scale > 1.0 else pixels), scale
+
+
+def _checked(image: Any) -> NDArray[Any]:
+    """The picture's values (H, W, 1|3|4) as they were given."""
     array = _as_array(image)
     if array.ndim == 3 and array.shape[0] in (3, 4) and array.shape[-1] not in (1, 3, 4):
         array = np.moveaxis(array, 0, -1)
@@ -43,38 +73,38 @@ def read_pixels(image: Any) -> FloatArray:
     if array.ndim != 3 or array.shape[-1] not in (1, 3, 4):
         raise ImageError(f"not a picture: shape {array.shape}; use (H, W), (H, W, 3) or (H, W, 4)")
     _check_size(*array.shape[:2])
-    pixels = _in_unit_range(array)
-    if pixels.shape[-1] == 4:
-        pixels = pixels[..., :3] * pixels[..., 3:] + 1.0 - pixels[..., 3:]
-    return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
-
-
-def working_pixels(image: Any, side: int = WORK_SIDE_PX) -> tuple[FloatArray, float]:
-    """The picture as sRGB (H, W, 3) of at most that shorter side, and given pixels per working pixel.
-
-    Raises: ImageError when it cannot be read.
-    """
-    pixels = read_pixels(image)
-    scale = max(1.0, min(pixels.shape[:2]) / side)
-    return (_reduce(pixels, scale) if scale > 1.0 else pixels), scale
+    return array
 
 
 def distance(a: FloatArray, b: FloatArray) -> FloatArray:
     """CIE76 difference of CIELAB colours.   Shapes: (..., 3) and (..., 3) -> (...)."""
     d = a - b
-    return np.sqrt(d[..., 0] ** 2 + d[..., 1] ** 2 + d[..., 2] ** 2)
+    d *= d
+    return np.sqrt(d[..., 0] + d[..., 1] + d[..., 2])
+
+
+@lru_cache(maxsize=4)
+def design(height: int, width: int) -> FloatArray:
+    """One, x and y of every pixel, in fractions from the middle.   Shapes: -> (H, W, 3)."""
+    ys, xs = np.arange(height) / height - 0.5, np.arange(width) / width - 0.5
+    found = np.stack(np.broadcast_arrays(1.0, xs[None, :], ys[:, None]), axis=-1)
+    found.setflags(write=False)
+    return found
+
+
+def plane(weights: FloatArray, height: int, width: int) -> FloatArray:
+    """`design` times weights.   Shapes: weights (3, C) -> (H, W, C)."""
+    ys, xs = np.arange(height) / height - 0.5, np.arange(width) / width - 0.5
+    return (weights[0] + xs[:, None] * weights[1]) + (ys[:, None] * weights[2])[:, None]
 
 
 def smooth(image: FloatArray) -> FloatArray:
     """The picture under a 1-2-1 kernel along both axes, edges repeated.   Shapes: (H, W, ...) -> same."""
     for axis in (0, 1):
-        before = np.concatenate(
-            [np.take(image, [0], axis), np.take(image, range(image.shape[axis] - 1), axis)], axis
-        )
-        after = np.concatenate(
-            [np.take(image, range(1, image.shape[axis]), axis), np.take(image, [-1], axis)], axis
-        )
-        image = (before + 2.0 * image + after) / 4.0
+        total = 2.0 * image
+        for here, there in ((_FROM_1, _TO_1), (_FIRST, _FIRST), (_TO_1, _FROM_1), (_LAST, _LAST)):
+            total[here[axis]] += image[there[axis]]
+        image = np.multiply(total, 0.25, out=total)
     return image
 
 
@@ -85,18 +115,21 @@ def denoised(image: FloatArray, limit: float) -> FloatArray:
     (Lee 1983).
     """
     height, width = image.shape[:2]
-    total, count = image.copy(), np.ones((height, width))
+    total, count = np.zeros_like(image), np.ones((height, width))
     for dy, dx in ((0, 1), (1, -1), (1, 0), (1, 1)):
         left, right = max(0, -dx), width - max(0, dx)
         here = (slice(0, height - dy), slice(left, right))
         there = (slice(dy, height), slice(left + dx, right + dx))
         step = image[there] - image[here]
-        near = (step**2).sum(axis=-1) < limit * limit
-        total[here] += image[there] * near[..., None]
-        total[there] += image[here] * near[..., None]
+        near = np.einsum("...i,...i", step, step) < limit * limit
+        step *= near[..., None]
+        total[here] += step
+        total[there] -= step
         count[here] += near
         count[there] += near
-    return total / count[..., None]
+    total /= count[..., None]
+    total += image
+    return total
 
 
 def blurred(values: FloatArray, sigma_px: float) -> FloatArray:
@@ -108,10 +141,9 @@ def blurred(values: FloatArray, sigma_px: float) -> FloatArray:
         padding = [(reach, reach) if a == axis else (0, 0) for a in range(values.ndim)]
         padded = np.pad(values, padding, mode="edge")
         length = values.shape[axis]
-        values = sum(
-            (w * np.take(padded, range(i, i + length), axis) for i, w in enumerate(kernel)),
-            np.zeros_like(values),
-        )
+        values = np.zeros_like(values)
+        for i, weight in enumerate(kernel):
+            values += weight * padded[_along(axis, i, i + length)]
     return values
 
 
@@ -119,29 +151,33 @@ def box_mean(values: FloatArray, reach: int) -> FloatArray:
     """Mean over a square window of that half width, cut off at the rim.   Shapes: (H, W, ...) -> same."""
     for axis in (0, 1):
         length = values.shape[axis]
-        total = np.cumsum(values, axis=axis)
-        zero = np.zeros_like(np.take(total, [0], axis))
-        total = np.concatenate([zero, total], axis=axis)
-        start = np.maximum(np.arange(length) - reach, 0)
-        stop = np.minimum(np.arange(length) + reach + 1, length)
-        shape = [-1 if a == axis else 1 for a in range(values.ndim)]
-        count = (stop - start).reshape(shape)
-        values = (np.take(total, stop, axis) - np.take(total, start, axis)) / count
+        near = min(reach, length - 1)
+        total = _running_sum(values, axis)
+        places = np.arange(length)
+        count = np.minimum(places + near + 1, length) - np.maximum(places - near, 0)
+        values = np.empty_like(total)
+        values[_along(axis, 0, length - near)] = total[_along(axis, near, length)]
+        values[_along(axis, length - near, length)] = total[_along(axis, length - 1, length)]
+        values[_along(axis, near + 1, length)] -= total[_along(axis, 0, length - near - 1)]
+        values /= count.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
     return values
 
 
-def local_maximum(values: FloatArray, reach: int) -> FloatArray:
-    """The largest value within `reach` pixels along both axes.   Shapes: (H, W) -> same."""
-    for axis in (0, 1):
-        length = values.shape[axis]
-        padded = np.pad(values, [(reach, reach) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
-        values, width, wanted = np.moveaxis(padded, axis, 0), 1, 2 * reach + 1
-        while 2 * width <= wanted:  # the maximum over twice the width is that of two neighbours
-            values, width = np.maximum(values[:-width], values[width:]), 2 * width
-        rest = wanted - width
-        values = np.maximum(values[:length], values[rest : rest + length])
-        values = np.moveaxis(values, 0, axis)
-    return values
+def _running_sum(values: FloatArray, axis: int) -> FloatArray:
+    if axis == 1:
+        return np.cumsum(values, axis=1)
+    total = np.array(values)  # down the rows numpy's own is several times slower
+    for above, row in pairwise(total):
+        row += above
+    return total
+
+
+def local_maximum(values: NDArray[Any], reach: int) -> NDArray[Any]:
+    """The largest value within `reach` pixels along both axes; of a mask, the mask grown by a square.
+
+    Shapes: (H, W) -> same.
+    """
+    return _largest_along(_largest_along(values, reach, 0), reach, 1)
 
 
 def closed(values: FloatArray, reach: int) -> FloatArray:
@@ -151,26 +187,34 @@ def closed(values: FloatArray, reach: int) -> FloatArray:
 
 def dilate(mask: BoolArray, radius: float) -> BoolArray:
     """The mask grown by a disc of that radius in pixels."""
-    reach = int(radius)
-    if radius >= reach * 1.4143 and reach == 1:  # a disc that holds the corners of its square: two passes
-        return _grown_by_one(_grown_by_one(mask, 0), 1)
-    height, width = mask.shape
-    padded = np.zeros((height + 2 * reach, width + 2 * reach), dtype=np.bool_)
-    padded[reach : reach + height, reach : reach + width] = mask
-    grown = np.zeros_like(mask)
-    for dy in range(-reach, reach + 1):
-        for dx in range(-reach, reach + 1):
-            if dx * dx + dy * dy <= radius * radius:
-                grown |= padded[reach + dy : reach + dy + height, reach + dx : reach + dx + width]
+    grown, wide, half = np.zeros_like(mask), mask, 0
+    for dy in range(int(radius), -1, -1):  # from the disc's narrowest rows to its middle
+        reach = math.isqrt(int(radius * radius - dy * dy))
+        wide, half = _largest_along(wide, reach - half, 1), reach
+        if dy == 0:
+            grown |= wide
+        else:
+            grown[dy:] |= wide[:-dy]
+            grown[:-dy] |= wide[dy:]
     return grown
 
 
-def _grown_by_one(mask: BoolArray, axis: int) -> BoolArray:
-    grown = mask.copy()
-    before, after = (slice(None, -1), slice(1, None)) if axis == 0 else (np.s_[:, :-1], np.s_[:, 1:])
-    grown[after] |= mask[before]
-    grown[before] |= mask[after]
-    return grown
+def _largest_along(values: NDArray[Any], reach: int, axis: int) -> NDArray[Any]:
+    """The largest value within `reach` places along one axis, window upon window."""
+    done = 0
+    while done < reach:
+        step = min(max(1, done), reach - done)
+        later, earlier = _along(axis, step, None), _along(axis, None, -step)
+        grown = values.copy()
+        np.maximum(grown[later], values[earlier], out=grown[later])
+        np.maximum(grown[earlier], values[later], out=grown[earlier])
+        values, done = grown, done + step
+    return values
+
+
+def _along(axis: int, start: int | None, stop: int | None) -> tuple[slice, ...]:
+    """The index of a range of rows or of columns."""
+    return (slice(start, stop),) if axis == 0 else (slice(None), slice(start, stop))
 
 
 def erode(mask: BoolArray, radius: float) -> BoolArray:
@@ -183,30 +227,40 @@ def components(mask: BoolArray, diagonal: bool = True, smallest: float = 1.0) ->
 
     diagonal: pixels that touch at a corner are connected too.
     """
-    runs = _runs(mask)
-    parent = list(range(len(runs)))
-    slack = 1 if diagonal else 0
-    first = 0
-    for i, (row, start, end) in enumerate(runs):
-        while runs[first][0] < row - 1:
-            first += 1
-        for j in range(first, i):
-            other_row, other_start, other_end = runs[j]
-            if other_row == row:
-                break
-            if other_start < end + slack and start < other_end + slack:
-                parent[_root(parent, i)] = _root(parent, j)
-    sizes: dict[int, int] = {}
-    for i, (_, start, end) in enumerate(runs):
-        root = _root(parent, i)
-        sizes[root] = sizes.get(root, 0) + end - start
-    order = sorted(sizes, key=lambda root: -sizes[root])
-    parts = {root: np.zeros_like(mask) for root in order if sizes[root] >= smallest}
-    for i, (row, start, end) in enumerate(runs):
-        root = _root(parent, i)
-        if root in parts:
-            parts[root][row, start:end] = True
-    return list(parts.values())
+    numbers = _numbered(mask, diagonal)
+    sizes = np.bincount(numbers[mask])
+    order = np.argsort(-sizes, kind="stable")
+    return [numbers == i for i in order.tolist() if sizes[i] >= max(smallest, 1.0)]
+
+
+def _numbered(mask: BoolArray, diagonal: bool) -> NDArray[np.int32]:
+    """For every pixel of a mask the number of its connected part, in reading order of their first pixels; -1
+    elsewhere."""
+    padded = np.zeros((mask.shape[0], mask.shape[1] + 2), dtype=np.int8)
+    padded[:, 1:-1] = mask
+    steps = padded[:, 1:] - padded[:, :-1]
+    rows, starts = np.nonzero(steps == 1)
+    ends = np.nonzero(steps == -1)[1]
+    slack, pitch = int(diagonal), mask.shape[1] + 2
+    above = (rows - 1) * pitch
+    # The runs of the row above that touch a run are one after the other.
+    first = np.searchsorted(rows * pitch + ends, above + starts - slack, side="right")
+    number = np.maximum(np.searchsorted(rows * pitch + starts, above + ends + slack) - first, 0)
+    lower = np.repeat(np.arange(len(rows)), number)
+    upper = np.arange(len(lower)) + np.repeat(first - (np.cumsum(number) - number), number)
+    own = np.arange(len(rows))  # a run of the same part, in the end its first
+    while True:
+        one, other = own[lower], own[upper]
+        least = np.minimum(one, other)
+        if (one == other).all():
+            break
+        np.minimum.at(own, one, least)
+        np.minimum.at(own, other, least)
+        while (own[own] != own).any():
+            own = own[own]
+    numbers = np.full(mask.shape, -1, dtype=np.int32)
+    numbers[mask] = np.repeat(own, ends - starts)
+    return numbers
 
 
 def fill_holes(mask: BoolArray) -> BoolArray:
@@ -215,8 +269,8 @@ def fill_holes(mask: BoolArray) -> BoolArray:
     if not rows.size:
         return mask.copy()
     where = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    padded = np.pad(~mask[where], 1, constant_values=True)
-    outside = next(part for part in components(padded, diagonal=False) if part[0, 0])
+    numbers = _numbered(np.pad(~mask[where], 1, constant_values=True), diagonal=False)
+    outside = numbers == numbers[0, 0]
     filled = mask.copy()
     filled[where] = ~outside[1:-1, 1:-1]
     return filled
@@ -273,22 +327,7 @@ def _check_size(height: int, width: int) -> None:
         )
 
 
-def _reduce(pixels: FloatArray, scale: float) -> FloatArray:
+def _reduced(pixels: FloatArray, scale: float) -> FloatArray:
     height, width = (round(n / scale) for n in pixels.shape[:2])
     as_bytes = Image.fromarray((pixels * 255.0 + 0.5).astype(np.uint8))
     return np.asarray(as_bytes.resize((width, height), Image.Resampling.BOX)) / 255.0
-
-
-def _runs(mask: BoolArray) -> list[tuple[int, int, int]]:
-    """Horizontal runs of foreground: (row, start, end), in reading order."""
-    steps = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-    rows, starts = np.nonzero(steps == 1)
-    ends = np.nonzero(steps == -1)[1]
-    return list(zip(rows.tolist(), starts.tolist(), ends.tolist(), strict=True))
-
-
-def _root(parent: list[int], i: int) -> int:
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = parent[i]
-    return i

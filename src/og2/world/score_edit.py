@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 
 from og2.errors import ImageError
-from og2.world.detect import Detected, Reading, read
-from og2.world.known import known
+from og2.world.detect import Detected, Reading
+from og2.world.known import Known, known
 from og2.world.measures import Kept, kept, rate
 from og2.world.object_edits import Found, Scenario, judge_object_edit
-from og2.world.palette import srgb_to_lab
 from og2.world.picture_edits import PICTURE_KINDS, WHOLE_PICTURE_KINDS, judge_picture_edit, quality_of
-from og2.world.pixels import BoolArray, dilate, distance, erode, working_pixels
+from og2.world.pixels import WORK_SIDE_PX, BoolArray, dilate, distance, erode
 from og2.world.requirements import EditRequirements
-from og2.world.subjects import Sight, look
+from og2.world.subjects import Sight
 
 _EDGE_PX = 1.5  # on both sides of an edge: a band of 3 px
 _GROW_PX = 3.0
@@ -68,25 +67,33 @@ def score_edit(source_image: Any, image: Any, requirements: EditRequirements) ->
     looked at once. The masks come from what is seen in both pictures. When the result shows
     nothing that can be judged, the edit failed and the kept share is still measured.
     """
-    source = known(source_image)
-    before, after = source.reading, read(image)
+    source, result = known(source_image), known(image)
+    (before, was), (after, now) = (_seen_in(picture, requirements.kind) for picture in (source, result))
     if before.reason:
         return _unknown(f"the source cannot be judged: {before.reason}")
     try:
-        (old, _), (new, _) = working_pixels(source.image), working_pixels(image)
+        old, new = source.lab, result.lab
     except ImageError as error:
         return _unknown(str(error))
     if old.shape != new.shape:
         return _unknown("source and result differ in size")
-    scenario = Scenario(before, after, srgb_to_lab(old), srgb_to_lab(new))
+    scenario = Scenario(before, after, old, new)
     if requirements.kind in PICTURE_KINDS:
-        if requirements.kind in WHOLE_PICTURE_KINDS:  # nothing in it is named
-            sights = [Sight(view=seen.view, reason=seen.reason) for seen in (before, after)]
-        else:
-            sights = [source.sight, look(image)]
-        found = judge_picture_edit(scenario, requirements, sights[0], sights[1])
-        return _judged(scenario, found, quality_of(requirements.kind, found, sights[1]))
+        found = judge_picture_edit(scenario, requirements, was, now)
+        return _judged(scenario, found, quality_of(requirements.kind, found, now))
     return _judged(scenario, judge_object_edit(scenario, requirements), perceptual_quality(after))
+
+
+def _seen_in(picture: Known, kind: str) -> tuple[Reading, Sight]:
+    """What an edit of that kind is judged by: things are looked for once, and only where they are named."""
+    if kind not in PICTURE_KINDS:
+        return picture.reading, Sight()
+    if kind in WHOLE_PICTURE_KINDS:
+        return picture.glance, Sight(view=picture.glance.view, reason=picture.glance.reason)
+    view = picture.sight.view
+    if view is not None and min(view.mask.shape) <= WORK_SIDE_PX:
+        return Reading((), view, picture.sight.reason), picture.sight
+    return picture.glance, picture.sight
 
 
 def _judged(scenario: Scenario, found: Found, quality: float) -> EditVerdict:
