@@ -12,7 +12,17 @@ import numpy as np
 
 from og2.world import palette
 from og2.world.background import View
-from og2.world.pixels import BoolArray, FloatArray, box_mean, design, dilate, distance, plane
+from og2.world.pixels import (
+    BoolArray,
+    FloatArray,
+    box_mean,
+    design,
+    dilate,
+    distance,
+    medians,
+    plane,
+    quantile,
+)
 from og2.world.words import Word
 
 _MAX_NAME_DISTANCE = 8.0
@@ -71,7 +81,7 @@ def same_name(a: str | None, b: str | None) -> bool:
 
 def _family(view: View, seen: _Backdrop) -> Word:
     known, slope, residual, row, step = seen.known, seen.slope, seen.residual, seen.row, seen.step
-    off = float(np.median(distance(residual, np.zeros(3))[known]))
+    off = quantile(distance(residual, np.zeros(3))[known], 0.5)
     if step >= _MIN_STEP and row is not None:
         floor = known.copy()
         floor[: row + 2] = False
@@ -114,13 +124,13 @@ def _horizon(lab: FloatArray, known: BoolArray) -> tuple[int | None, float]:
     windows = np.lib.stride_tricks.sliding_window_view(rows, 2 * reach - 1, axis=0)
     known_rows = np.isfinite(windows[:, 0])
     seen, whole = known_rows.any(axis=-1), known_rows.all(axis=-1)
-    medians = np.zeros(windows.shape[:2])
-    medians[whole] = np.median(windows[whole], axis=-1)
+    middles = np.zeros(windows.shape[:2])
+    middles[whole] = np.median(windows[whole], axis=-1)
     if (seen & ~whole).any():
-        medians[seen & ~whole] = np.nanmedian(windows[seen & ~whole], axis=-1)
+        middles[seen & ~whole] = np.nanmedian(windows[seen & ~whole], axis=-1)
     ys = np.arange(round(0.22 * height), round(0.78 * height))
     above, below = ys - 2 * reach, ys + 1
-    jumps = np.where(seen[above] & seen[below], distance(medians[above], medians[below]), 0.0)
+    jumps = np.where(seen[above] & seen[below], distance(middles[above], middles[below]), 0.0)
     best = int(np.argmax(jumps))
     return (int(ys[best]), float(jumps[best])) if jumps[best] > 0.0 else (None, 0.0)
 
@@ -145,7 +155,7 @@ def _step_in_rows(values: FloatArray, known: BoolArray) -> float:
     lines = np.arange(len(rows))
     low, high = (np.round(share * last).astype(int) for share in (0.1, 0.9))
     steps = ordered[lines, high] - ordered[lines, low]
-    return float(np.median(steps)) if len(rows) else 0.0
+    return quantile(steps, 0.5) if len(rows) else 0.0
 
 
 def _nearest(options: dict[str, float]) -> Word:
@@ -196,7 +206,7 @@ def _landscape(view: View, seen: _Backdrop) -> Word:
     ground[: min(height - 2, round(row + 0.45 * (height - row)))] = False
     if sky.sum() < 20 or ground.sum() < 20:
         return Word(None, 0.0, "sky or ground is hidden")
-    above, below = np.median(view.lab[sky], axis=0), np.median(view.lab[ground], axis=0)
+    above, below = medians(view.lab[sky]), medians(view.lab[ground])
     return _nearest(
         {
             name: max(math.dist(above, high), math.dist(below, low))
@@ -215,5 +225,5 @@ def _tiles(view: View, seen: _Backdrop) -> Word:
         return Word(None, 0.0, "the floor is hidden")
     values = view.lab[floor]
     light = values[values[:, 0] >= np.median(values[:, 0])]
-    lab = np.median(light, axis=0)
+    lab = medians(light)
     return _nearest({name: float(distance(lab, np.asarray(c))) for name, c in palette.BACKGROUNDS.items()})

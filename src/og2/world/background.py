@@ -27,7 +27,9 @@ from og2.world.pixels import (
     dilate,
     distance,
     local_maximum,
+    medians,
     plane,
+    quantile,
     smooth,
     working_lab,
 )
@@ -104,6 +106,20 @@ def window(view: View, part: BoolArray, margin: int = 5) -> tuple[View, tuple[sl
     return View(*cut, view.noise, view.scale, view.is_plain), where
 
 
+def share_toward(view: View, color: FloatArray) -> FloatArray:
+    """How far every pixel's colour is from the background's (0) toward that one (1).
+
+    Shapes: (3,) -> (H, W).
+    """
+    along, length = 0.0, 0.0
+    for i in range(3):
+        behind = view.background[..., i]
+        toward = color[i] - behind
+        along = along + (view.lab[..., i] - behind) * toward
+        length = length + toward * toward
+    return along / np.maximum(length, 1.0)
+
+
 def even(view: View) -> FloatArray:
     """The view's colours with what is left of the grain evened out, for judging areas."""
     return smooth(view.lab) if _EVEN < view.noise <= _GRAINY else view.lab
@@ -165,7 +181,7 @@ def _filled_in(lab: FloatArray, known: BoolArray) -> FloatArray:
         few, is_known = lab, known
     weight = is_known.astype(np.float64)
     weighted = few * weight[..., None]
-    filled = np.broadcast_to(np.median(few[is_known], axis=0), few.shape)
+    filled = np.broadcast_to(medians(few[is_known]), few.shape)
     for share in reversed(_FILL_IN):
         reach = max(1, round(share * min(is_known.shape) / 128))
         amount = box_mean(weight, reach)
@@ -185,7 +201,7 @@ class _Plane:
 
 def _noise(lab: FloatArray) -> float:
     """Robust size of what differs from pixel to pixel (dE), whatever the background's structure."""
-    return float(np.median(distance(lab, smooth(lab)))) / 0.8
+    return quantile(distance(lab, smooth(lab)), 0.5) / 0.8
 
 
 def _fit_plane(lab: FloatArray) -> _Plane | None:
@@ -197,7 +213,7 @@ def _fit_plane(lab: FloatArray) -> _Plane | None:
     step = 2 if min(height, width) > 48 else 1
     inner, rim = _designs(height, width, step)
     values, rim_values = lab[::step, ::step].reshape(-1, 3), _of_rim(lab)
-    middle = np.median(rim_values, axis=0)
+    middle = medians(rim_values)
     background, of_rim = np.broadcast_to(middle, values.shape), middle
     chosen, rim_share, weights = np.zeros(0, dtype=bool), 0.0, np.zeros((3, 3))
     for limit in _LIMITS:
@@ -205,10 +221,11 @@ def _fit_plane(lab: FloatArray) -> _Plane | None:
         rim_share = float((distance(rim_values, of_rim) < limit).mean())
         if rim_share < _MIN_RIM_INLIERS or chosen.mean() < _MIN_INLIERS:
             return None
-        known = inner[chosen]
-        weights = np.linalg.solve(known.T @ known + 1e-6 * np.eye(3), known.T @ values[chosen])
+        some = np.flatnonzero(chosen)
+        known = inner[some]
+        weights = np.linalg.solve(known.T @ known + 1e-6 * np.eye(3), known.T @ values[some])
         background, of_rim = inner @ weights, rim @ weights
-    off = float(np.median(distance(values, background)[chosen]))
+    off = quantile(distance(values, background)[chosen], 0.5)
     return _Plane(plane(weights, height, width), rim_share, off)
 
 

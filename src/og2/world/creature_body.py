@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from og2.world.background import View
-from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance, erode
+from og2.world.background import View, share_toward
+from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance, erode, medians
 
 _WHITE_L, _WHITE_C, _DARK_L, _DARK_C = 70.0, 28.0, 44.0, 25.0
 _WHITE_LAB, _DARK_LAB = np.array([98.0, 0.0, 0.0]), np.array([15.0, 3.0, 1.0])
@@ -109,11 +109,11 @@ def find_frame(view: View, part: BoolArray) -> Frame | None:
     ring = dilate(eye_mask, 3.0) & ~dilate(eye_mask, 1.0) & part
     if rough is None or ring.sum() < 6:
         return None
-    around_eyes = np.median(lab[ring], axis=0)
+    around_eyes = medians(lab[ring])
     if min(float(distance(around_eyes, tone)) for tone in (_WHITE_LAB, _DARK_LAB)) < _MIN_SKIN:
         return None
     second = _color_of_feet(lab, part, rough)
-    cover = np.maximum(_share(view, around_eyes), _share(view, second))
+    cover = np.maximum(share_toward(view, around_eyes), share_toward(view, second))
     body = _fitted(np.where(erode(part, 1.5), 1.0, np.where(dilate(part, 1.5), cover, 0.0)), rough)
     ys, xs = np.mgrid[0 : part.shape[0], 0 : part.shape[1]].astype(np.float64)
     u, v = (xs - body.x) / body.r, (ys - body.y) / body.r
@@ -124,13 +124,6 @@ def find_frame(view: View, part: BoolArray) -> Frame | None:
     is_limb = part & (to_skin < 24.0) & ~is_second & (inside > 1.0)
     eyes = _measured_eyes(lab, eyes, body_lab)
     return Frame(lab, part, eyes, body, body_lab, second, skin, is_second, is_limb, u, v)
-
-
-def _share(view: View, color: FloatArray) -> FloatArray:
-    """How far every pixel's colour is from the background's toward that colour."""
-    direction = color - view.background
-    length = np.maximum((direction**2).sum(axis=-1), 1.0)
-    return ((view.lab - view.background) * direction).sum(axis=-1) / length
 
 
 def _eyes(lab: FloatArray, part: BoolArray) -> tuple[tuple[Eye, Eye] | None, BoolArray]:
@@ -218,7 +211,7 @@ def _color_of_feet(lab: FloatArray, part: BoolArray, body: Body) -> FloatArray:
     feet = part & (rows >= last - max(1.0, 0.16 * body.r)) & erode(part, 1.0)
     if feet.sum() < 3:
         feet = part & (rows >= last - max(2.0, 0.2 * body.r))
-    return np.median(lab[feet], axis=0)
+    return medians(lab[feet])
 
 
 def _fitted(cover: FloatArray, rough: Body) -> Body:

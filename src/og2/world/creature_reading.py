@@ -14,7 +14,7 @@ import numpy as np
 
 from og2.world.background import View, window
 from og2.world.creature_body import Frame, find_frame
-from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance, fill_holes
+from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance, fill_holes, quantile
 from og2.world.words import Word
 
 MIN_AREA_PX = 260
@@ -122,7 +122,7 @@ def _arm(seen: Frame, sign: float) -> tuple[float, float]:
     if not arm.any():
         return math.nan, math.nan
     reach = (out * x + up * y)[arm]
-    return math.degrees(math.atan2(y, x)), float(np.quantile(reach, 0.985)) + 0.5 / seen.body.r
+    return math.degrees(math.atan2(y, x)), quantile(reach, 0.985) + 0.5 / seen.body.r
 
 
 def _arm_word(angle: float) -> Word:
@@ -202,7 +202,7 @@ def _ears(seen: Frame) -> tuple[float, float]:
         if ear.sum() < 3:
             reaches.append(0.0)
             continue
-        reaches.append(float(np.quantile(along[ear], 0.985)) + 0.5 / seen.body.r)
+        reaches.append(quantile(along[ear], 0.985) + 0.5 / seen.body.r)
         spreads.append(2.0 * float(across[ear].std()))
     return sum(reaches) / 2, float(np.mean(spreads)) if spreads else math.nan
 
@@ -221,7 +221,7 @@ def _tail(seen: Frame, side: float) -> float:
     found = components(zone, smallest=max(4.0, 0.008 * seen.body.r**2))
     if not found:
         return math.nan
-    return float(np.quantile(out[found[0]], 0.985)) + 0.5 / seen.body.r
+    return quantile(out[found[0]], 0.985) + 0.5 / seen.body.r
 
 
 def _spots(seen: Frame) -> tuple[int, float]:

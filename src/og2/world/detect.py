@@ -14,7 +14,7 @@ import numpy as np
 
 from og2.errors import ImageError
 from og2.world import palette
-from og2.world.background import View, even, take_apart, window
+from og2.world.background import View, even, share_toward, take_apart, window
 from og2.world.outline import Opinion, name_shape
 from og2.world.pixels import (
     BoolArray,
@@ -25,6 +25,8 @@ from og2.world.pixels import (
     distance,
     erode,
     fill_holes,
+    medians,
+    quantile,
 )
 from og2.world.rims import find_rim, inside_of
 from og2.world.texture import Texture, name_texture
@@ -204,8 +206,8 @@ def cover(
 ) -> FloatArray:
     """How much of each pixel the part covers: its place between the background's and the part's colours, of
     which the line around it, if it has one, is one more."""
-    inks = tones if rim is None else (*tones, np.median(view.lab[rim], axis=0))
-    share = np.max([_place_between(view, ink) for ink in inks], axis=0)
+    inks = tones if rim is None else (*tones, medians(view.lab[rim]))
+    share = np.max([share_toward(view, ink) for ink in inks], axis=0)
     if len(inks) > 1:  # inside, a mix of two inks may look like the background between them
         share = np.where(erode(fill_gaps(part), 1.5 if rim is None else 1.0), 1.0, share)
     if len(tones) > 1:
@@ -218,12 +220,6 @@ def fill_gaps(part: BoolArray) -> BoolArray:
     padded = np.zeros((part.shape[0] + 6, part.shape[1] + 6), dtype=np.bool_)
     padded[3:-3, 3:-3] = part
     return erode(dilate(padded, 1.5), 1.5)[3:-3, 3:-3]
-
-
-def _place_between(view: View, tone: FloatArray) -> FloatArray:
-    direction = tone - view.background
-    length = np.maximum((direction**2).sum(axis=-1), 1.0)
-    return ((view.lab - view.background) * direction).sum(axis=-1) / length
 
 
 def _shape_of_body(coverage: FloatArray, otherwise: Opinion) -> Opinion:
@@ -243,7 +239,7 @@ def _inside(view: View, part: BoolArray, rim: BoolArray | None) -> BoolArray:
 def _core(view: View, part: BoolArray) -> BoolArray:
     core = erode(part, 1.0)
     if core.sum() < 0.25 * part.sum():
-        core = part & (view.delta >= np.quantile(view.delta[part], 0.6))
+        core = part & (view.delta >= quantile(view.delta[part], 0.6))
     return core
 
 
@@ -252,13 +248,13 @@ def _name_color(
 ) -> tuple[tuple[float, float, float], Word]:
     """The main tone and its name; of two tones the main one is the one that a name fits best."""
     if texture.fill is None:
-        return _as_lab(np.median(view.lab[core], axis=0)), Word(None, 0.0, texture.reason)
+        return _as_lab(medians(view.lab[core])), Word(None, 0.0, texture.reason)
     lab = min(texture.tones, key=lambda tone: _ranked(tone)[0][0])
     inner = core if has_rim or len(texture.tones) > 1 else erode(part, 2.0)
     reason = _not_one_color(view, inner if inner.sum() >= _MIN_INNER_PX else core, texture)
     if reason:
         return _as_lab(lab), Word(None, 0.0, reason)
-    return _as_lab(lab), _color_word(lab, np.median(view.background[part], axis=0))
+    return _as_lab(lab), _color_word(lab, medians(view.background[part]))
 
 
 def _as_lab(lab: FloatArray) -> tuple[float, float, float]:
@@ -280,15 +276,16 @@ def _not_one_color(view: View, inner: BoolArray, texture: Texture) -> str:
         away = np.where(nearer[:, None], away, other)
     ys, xs = np.nonzero(inner)
     place = np.stack([xs - xs.mean(), ys - ys.mean()], axis=1)
-    run = place @ np.linalg.lstsq(place, away - away.mean(axis=0), rcond=None)[0]
+    slopes = np.linalg.lstsq(place.T @ place, place.T @ (away - away.mean(axis=0)), rcond=None)[0]
+    run = place @ slopes
     lit = main + _BLACK  # what light scales, from black
     length = math.dist(lit, _ZERO)
     along = run @ lit / length
-    shade = 2.0 * float(np.quantile(np.abs(along), 0.98))
-    turn = 2.0 * float(np.quantile(distance(run, along[:, None] * lit / length), 0.98))
+    shade = 2.0 * quantile(np.abs(along), 0.98)
+    turn = 2.0 * quantile(distance(run, along[:, None] * lit / length), 0.98)
     if turn > _MAX_TURN or shade > max(_MAX_SHADE, _MAX_SHADE_SHARE * length):
         return f"its colour runs from one to another ({max(turn, shade):.1f} dE)"
-    spread = float(np.quantile(distance(away, run), 0.9)) if not others else 0.0
+    spread = quantile(distance(away, run), 0.9) if not others else 0.0
     return f"several colours in one object (spread {spread:.1f} dE)" if spread > _MAX_SPREAD else ""
 
 

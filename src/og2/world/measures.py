@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from og2.world.background import View
-from og2.world.pixels import BoolArray, FloatArray, dilate, distance, smooth
+from og2.world.pixels import BoolArray, FloatArray, dilate, distance, medians, quantile, smooth
 
 MAX_TRACE = 5.5  # dE from the background where a removed thing was
 _BACKDROP_STEP = 10.0
@@ -73,14 +74,26 @@ def at_size(mask: BoolArray, shape: tuple[int, ...]) -> BoolArray:
 
 def outer_sides(mask: BoolArray, share: float = 0.35, directions: int = 16) -> Iterator[BoolArray]:
     """For every direction the part of a mask that lies farthest that way: that share of its pixels."""
+    if mask.all():
+        yield from _sides_of_all(mask.shape, share, directions)
+        return
     ys, xs = np.nonzero(mask)
     for i in range(directions if len(ys) else 0):
         angle = 2.0 * math.pi * i / directions
         along = xs * math.cos(angle) + ys * math.sin(angle)
-        far = along >= np.quantile(along, 1.0 - share)
+        far = along >= quantile(along, 1.0 - share)
         side = np.zeros_like(mask)
         side[ys[far], xs[far]] = True
         yield side
+
+
+@lru_cache(maxsize=4)
+def _sides_of_all(shape: tuple[int, int], share: float, directions: int) -> tuple[BoolArray, ...]:
+    """The sides of a whole picture."""
+    ys, xs = np.mgrid[0 : shape[0], 0 : shape[1]]
+    angles = [2.0 * math.pi * i / directions for i in range(directions)]
+    places = [xs * math.cos(angle) + ys * math.sin(angle) for angle in angles]
+    return tuple(along >= quantile(along, 1.0 - share) for along in places)
 
 
 def evenness(changed: BoolArray, mask: BoolArray) -> float:
@@ -91,7 +104,7 @@ def evenness(changed: BoolArray, mask: BoolArray) -> float:
 
 def two_levels(values: FloatArray) -> tuple[BoolArray, float]:
     """Which values belong to the higher of two levels, and how far the levels' medians are apart."""
-    is_high = values > (np.quantile(values, 0.05) + np.quantile(values, 0.95)) / 2
+    is_high = values > (quantile(values, 0.05) + quantile(values, 0.95)) / 2
     if is_high.all() or not is_high.any():
         return is_high, 0.0
     return is_high, float(np.median(values[is_high]) - np.median(values[~is_high]))
@@ -124,9 +137,9 @@ def trace(views: tuple[View, View], place: BoolArray, lab: FloatArray | None = N
     """
     before, after = views
     if after.is_plain:
-        return float(np.quantile(smooth(after.delta)[place], 0.9))
+        return quantile(smooth(after.delta)[place], 0.9)
     away = smooth(after.lab) - before.background
-    rest = float(np.quantile(distance(away, np.zeros(3))[place], 0.9)) - _GUESS
+    rest = quantile(distance(away, np.zeros(3))[place], 0.9) - _GUESS
     if lab is None or rest <= MAX_TRACE:
         return rest
     toward = lab - before.background
@@ -148,7 +161,7 @@ def backdrop_progress(views: tuple[View, View], high: FloatArray, low: FloatArra
     shares = [0.0 if float(change[side].mean()) < least else 1.0 for side in outer_sides(free)] or [1.0]
     for band, wanted in ((free & (rows < 0.16), high), (free & (rows > 0.84), low)):
         if band.sum() >= 20:
-            old, new = (np.median(view.lab[band], axis=0) for view in views)
+            old, new = (medians(view.lab[band]) for view in views)
             toward = wanted - old
             if float(np.linalg.norm(toward)) >= _BACKDROP_STEP:
                 shares.append(float((new - old) @ toward / (toward @ toward)))
@@ -190,7 +203,8 @@ def kept(old: FloatArray, new: FloatArray, counted: BoolArray, tolerance: float 
     """How well the counted pixels were left alone.   Shapes: old and new (H, W, 3) CIELAB, counted (H, W)."""
     if not counted.any():
         return Kept(float("nan"), float("nan"), float("nan"))
-    before, after = old[counted], new[counted]
+    some = np.flatnonzero(counted)
+    before, after = (np.take(lab.reshape(-1, 3), some, axis=0) for lab in (old, new))
     change = _affine(before[::_EVERY], after[::_EVERY])
     moved = before @ change[:3] + change[3]
     return Kept(

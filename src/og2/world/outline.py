@@ -133,8 +133,8 @@ def _by_area(view: Polar, expected: str) -> Opinion:
     ideal = _ideals()
     seen = _in_rings(view.values)
     spectra = np.fft.rfft(seen, axis=1)
-    product = np.einsum("kra,ra->ka", ideal.areas, spectra)
-    together = 2 * np.fft.irfft(product, n=2 * NUM_ANGLES, axis=1).max(axis=1)
+    product = (ideal.areas @ spectra.T[..., None])[..., 0]
+    together = 2 * np.fft.irfft(product, n=2 * NUM_ANGLES, axis=0).max(axis=0)
     agreement = together / (ideal.area_energy + float((seen**2).sum()) - together)
     best = _best_by_name(ideal.area_names, agreement)
     (shape, first), (_, second) = sorted(best.items(), key=lambda item: -item[1])[:2]
@@ -148,15 +148,17 @@ def _by_area(view: Polar, expected: str) -> Opinion:
 
 
 def _best_by_name(names: tuple[str, ...], values: FloatArray) -> dict[str, float]:
-    best: dict[str, float] = {}
-    for name, value in zip(names, values.tolist(), strict=True):
-        best[name] = max(value, best.get(name, -math.inf))
-    return best
+    """The largest value of every name; figures of one name stand together."""
+    own = {name: names.index(name) for name in dict.fromkeys(names)}
+    return dict(zip(own, np.maximum.reduceat(values, list(own.values())).tolist(), strict=True))
 
 
 @dataclass(frozen=True)
 class _Ideals:
-    """What both opinions compare with; rings only count for the second. areas: conjugated spectra."""
+    """What both opinions compare with; rings only count for the second.
+
+    areas: conjugated spectra (frequencies, figures, rings).
+    """
 
     outline_names: tuple[str, ...]
     outlines: np.ndarray
@@ -183,7 +185,7 @@ def _ideals() -> _Ideals:
         np.fft.rfft(outlines, axis=1),
         (outlines**2).sum(axis=1),
         tuple(names),
-        np.conj(np.fft.rfft(discs, axis=2)),
+        np.ascontiguousarray(np.conj(np.fft.rfft(discs, axis=2)).transpose(2, 0, 1)),
         (discs**2).sum(axis=(1, 2)),
     )
 

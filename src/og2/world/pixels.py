@@ -78,9 +78,34 @@ def _checked(image: Any) -> NDArray[Any]:
 
 def distance(a: FloatArray, b: FloatArray) -> FloatArray:
     """CIE76 difference of CIELAB colours.   Shapes: (..., 3) and (..., 3) -> (...)."""
-    d = a - b
-    d *= d
-    return np.sqrt(d[..., 0] + d[..., 1] + d[..., 2])
+    step = a[..., 0] - b[..., 0]  # channel by channel: numpy is slow along an axis of three
+    total = step * step
+    for i in (1, 2):
+        step = a[..., i] - b[..., i]
+        total = total + step * step
+    return np.sqrt(total)
+
+
+def quantile(values: FloatArray, share: float) -> float:
+    """The value that so large a share lies below, straight between two of them; NaN of none."""
+    last = values.size - 1
+    if last < 0:
+        return math.nan
+    low = int(share * last)
+    high, rest = min(low + 1, last), share * last - low
+    ordered = np.partition(values, (low, high), axis=None)
+    a, b = float(ordered[low]), float(ordered[high])
+    return a + (b - a) * rest if rest < 0.5 else b - (b - a) * (1.0 - rest)
+
+
+def medians(values: FloatArray) -> FloatArray:
+    """The median of every column; NaN of none.   Shapes: (N, C) -> (C,)."""
+    number = len(values)
+    if not number:
+        return np.full(values.shape[1:], math.nan)
+    low, high = (number - 1) // 2, number // 2
+    ordered = np.partition(np.ascontiguousarray(values.T), (low, high), axis=1)
+    return (ordered[:, low] + ordered[:, high]) * 0.5
 
 
 @lru_cache(maxsize=4)
@@ -95,7 +120,10 @@ def design(height: int, width: int) -> FloatArray:
 def plane(weights: FloatArray, height: int, width: int) -> FloatArray:
     """`design` times weights.   Shapes: weights (3, C) -> (H, W, C)."""
     ys, xs = np.arange(height) / height - 0.5, np.arange(width) / width - 0.5
-    return (weights[0] + xs[:, None] * weights[1]) + (ys[:, None] * weights[2])[:, None]
+    found = np.empty((height, width, weights.shape[1]))
+    for i, (middle, across, down) in enumerate(weights.T):
+        np.add.outer(ys * down, middle + xs * across, out=found[..., i])
+    return found
 
 
 def smooth(image: FloatArray) -> FloatArray:

@@ -20,7 +20,7 @@ from og2.world.glyphs import (
     MIN_LETTERS,
     glyph_table,
 )
-from og2.world.pixels import BoolArray, FloatArray, distance
+from og2.world.pixels import BoolArray, FloatArray, distance, medians, quantile
 from og2.world.words import Word
 
 _MARGIN = 2.0  # cells between the letters and the rim
@@ -66,9 +66,9 @@ def read_plate(view: View, part: BoolArray, box: tuple[float, float, float, floa
 
 def _two_inks(values: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The colour of the board and that of the letters."""
-    board = np.median(values, axis=0)
+    board = medians(values)
     away = distance(values, board)
-    return board, np.median(values[away >= np.quantile(away, 0.93)], axis=0)
+    return board, medians(values[away >= quantile(away, 0.93)])
 
 
 def _ink_share(lab: FloatArray, board: FloatArray, ink: FloatArray) -> FloatArray:
@@ -86,7 +86,7 @@ def _letters(share: FloatArray, box: tuple[float, float, float, float], number: 
         columns = left + (_MARGIN + i * LETTER_PITCH + np.arange(GLYPH_WIDTH)) * width / wide
         rows = top + (_MARGIN + np.arange(GLYPH_HEIGHT)) * height / high
         cells = _cell_means(share, rows, columns, height / high, width / wide).ravel()
-        spread = max(float(np.quantile(cells, 0.9)), 0.4)
+        spread = max(quantile(cells, 0.9), 0.4)
         off = np.abs(np.clip(cells / spread, 0.0, 1.0) - table).mean(axis=1)
         best = int(np.argmin(off))
         leads = (off - off[best]) * table.shape[1] / np.maximum(differing[best], 1.0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from og2.world.background import View
-from og2.world.pixels import BoolArray, dilate, erode
+from og2.world.pixels import BoolArray, dilate, erode, quantile
 
 _DARKER = 5.0  # CIELAB L below both the thing's and the background's
 _MIN_AROUND = 0.7  # of the outline
@@ -28,7 +28,7 @@ def find_rim(view: View, part: BoolArray, side: int) -> BoolArray | None:
     lightness, reach = view.lab[..., 0], max(_MIN_REACH_PX, _REACH * side)
     within = erode(part, reach)
     inner = within if within.sum() >= _MIN_WITHIN * part.sum() else deepest(part)
-    own = float(np.quantile(lightness[inner], 0.1))
+    own = quantile(lightness[inner], 0.1)
     dark = part & (lightness < np.minimum(view.background[..., 0], own) - _DARKER)
     edge = part & ~erode(part, 1.0)
     if float((edge & dilate(dark, 1.5)).sum()) < _MIN_AROUND * float(edge.sum()):
@@ -50,7 +50,7 @@ def inside_of(view: View, part: BoolArray, rim: BoolArray) -> BoolArray:
     if not inside.any():
         return deepest(part)
     lightness = view.lab[..., 0]
-    return inside & (lightness >= np.quantile(lightness[inside], _LEAST_MIXED))
+    return inside & (lightness >= quantile(lightness[inside], _LEAST_MIXED))
 
 
 def deepest(part: BoolArray) -> BoolArray:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from og2.world.pixels import BoolArray, FloatArray, distance, erode
+from og2.world.pixels import BoolArray, FloatArray, distance, erode, medians, quantile
 
 MIN_TONES_APART = 13.0  # dE between two tones; less is shading
 _MAX_HUE_STEP = 40.0  # dE in a and b between two tones of one hue
@@ -45,14 +45,14 @@ class Texture:
 def name_texture(lab: FloatArray, core: BoolArray) -> Texture:
     """What the inside of a thing shows.   Shapes: lab (H, W, 3), core (H, W) with at least one pixel."""
     values = lab[core]
-    middle = np.median(values, axis=0)
-    if float(np.quantile(distance(values, middle), 0.95)) < 0.6 * MIN_TONES_APART:
+    middle = medians(values)
+    if quantile(distance(values, middle), 0.95) < 0.6 * MIN_TONES_APART:
         return Texture("flat", (middle,), 1.0, "")
     seen = values * _WEIGHTS
     is_second = _second_of_two(seen)
     if is_second is None:
         return Texture("flat", (middle,), 0.5, "")
-    first, second = np.median(values[~is_second], axis=0), np.median(values[is_second], axis=0)
+    first, second = medians(values[~is_second]), medians(values[is_second])
     apart = math.dist(first, second)
     to_first, to_second = (distance(seen, tone * _WEIGHTS) for tone in (first, second))
     within = float(np.minimum(to_first, to_second).mean())
@@ -79,12 +79,14 @@ def _second_of_two(values: FloatArray) -> BoolArray | None:
     middle = values.mean(axis=0)
     axis = np.linalg.svd((values - middle).T @ (values - middle))[0][:, 0]
     along = (values - middle) @ axis
-    is_high = along > 0.5 * (np.quantile(along, 0.05) + np.quantile(along, 0.95))
+    is_high = along > 0.5 * (quantile(along, 0.05) + quantile(along, 0.95))
     for _ in range(4):
         if is_high.all() or not is_high.any():
             return None
-        high, low = np.median(values[is_high], axis=0), np.median(values[~is_high], axis=0)
-        is_high = distance(values, high) < distance(values, low)
+        high, low = medians(values[is_high]), medians(values[~is_high])
+        was, is_high = is_high, distance(values, high) < distance(values, low)
+        if (was == is_high).all():
+            break
     if is_high.all() or not is_high.any():
         return None
     return ~is_high if is_high.mean() >= 0.5 else is_high
@@ -116,7 +118,7 @@ def _by_spectrum(
     py, px = float(fy[peak[0], 0]), float(fx[0, peak[1]])
     concentration = float(power[np.hypot(fx - px, fy - py) < 0.8].sum() / max(power.sum(), 1e-9))
     if concentration < _MIN_PEAK:
-        return Texture("flat", (np.median(lab[core], axis=0),), 0.5, "")
+        return Texture("flat", (medians(lab[core]),), 0.5, "")
     second = _power_at([(-py, px)], fx, fy, np.where(allowed, power, 0.0), 1.0) / float(power[peak])
     if second <= _SECOND_DIRECTION[0]:
         return Texture("stripes", tones, 1.0 - second, "")

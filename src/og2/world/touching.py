@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from og2.world.background import View, window
-from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance, erode
+from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance, erode, medians
 
 _MIN_APART = 22.0  # dE between the colours of two things that touch
 _MAX_COLORS = 4
@@ -50,9 +50,9 @@ def _by_color(lab: FloatArray, part: BoolArray) -> list[BoolArray]:
     left = core.copy()
     while len(centers) < _MAX_COLORS and left.sum() >= _MIN_PIECE * part.sum():
         values = lab[left]
-        middle = values[int(np.argmin(distance(values, np.median(values, axis=0))))]
+        middle = values[int(np.argmin(distance(values, medians(values))))]
         near = distance(values, middle) < _MIN_APART / 2
-        centers.append(np.median(values[near], axis=0))
+        centers.append(medians(values[near]))
         left[left] = ~near
     centers = [c for i, c in enumerate(centers) if all(math.dist(c, o) >= _MIN_APART for o in centers[:i])]
     if len(centers) < 2:
