@@ -179,14 +179,15 @@ def _filled_in(lab: FloatArray, known: BoolArray) -> FloatArray:
     few, is_known = lab[::2, ::2], known[::2, ::2]
     if not is_known.any():
         few, is_known = lab, known
-    weight = is_known.astype(np.float64)
-    weighted = few * weight[..., None]
-    filled = np.broadcast_to(medians(few[is_known]), few.shape)
+    weighted = np.concatenate([few, np.ones_like(few[..., :1])], axis=-1) * is_known[..., None]
+    filled = np.empty_like(few)
+    filled[:] = medians(few[is_known])
     for share in reversed(_FILL_IN):
         reach = max(1, round(share * min(is_known.shape) / 128))
-        amount = box_mean(weight, reach)
-        near = box_mean(weighted, reach) / np.maximum(amount, 1e-6)[..., None]
-        filled = np.where((amount > 0.08)[..., None], near, filled)
+        near = box_mean(weighted, reach)
+        enough, amount = near[..., 3] > 0.08, np.maximum(near[..., 3], 1e-6)
+        for i in range(3):
+            filled[..., i] = np.where(enough, near[..., i] / amount, filled[..., i])
     if filled.shape == lab.shape:
         return filled
     return filled.repeat(2, axis=0).repeat(2, axis=1)[: lab.shape[0], : lab.shape[1]]

@@ -65,7 +65,9 @@ def look_from_middle(coverage: FloatArray) -> Polar:
     angles = np.arange(NUM_ANGLES) * (2.0 * math.pi / NUM_ANGLES)
     across = center[0] + np.cos(angles)[:, None] * radii
     down = center[1] + np.sin(angles)[:, None] * radii
-    values = _bilinear(np.pad(coverage, 1), across + 1.0, down + 1.0)
+    framed = np.zeros((coverage.shape[0] + 2, coverage.shape[1] + 2))
+    framed[1:-1, 1:-1] = coverage
+    values = _bilinear(framed, across + 1.0, down + 1.0)
     return Polar(values, radius, center, _profile(values) * (_REACH / _NUM_RADII))
 
 

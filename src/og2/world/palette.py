@@ -117,7 +117,8 @@ def srgb_to_lab(rgb: NDArray[np.floating] | NDArray[np.uint8]) -> NDArray[np.flo
     Shapes: rgb (..., 3) in [0, 1], or bytes -> (..., 3).   Source: IEC 61966-2-1 and CIE 15, white point D65.
     """
     rgb = np.asarray(rgb)
-    xyz = (_LINEAR_BYTES[rgb] if rgb.dtype == np.uint8 else _linear(rgb)) @ _RGB_TO_XYZ.T / _WHITE
+    xyz = (_LINEAR_BYTES[rgb] if rgb.dtype == np.uint8 else _linear(rgb)) @ _RGB_TO_XYZ.T
+    xyz /= _WHITE
     f = np.cbrt(xyz)
     dark = xyz <= _EPSILON
     if dark.any():

@@ -255,15 +255,14 @@ def components(mask: BoolArray, diagonal: bool = True, smallest: float = 1.0) ->
 
     diagonal: pixels that touch at a corner are connected too.
     """
-    numbers = _numbered(mask, diagonal)
-    sizes = np.bincount(numbers[mask])
+    numbers, sizes = _numbered(mask, diagonal)
     order = np.argsort(-sizes, kind="stable")
     return [numbers == i for i in order.tolist() if sizes[i] >= max(smallest, 1.0)]
 
 
-def _numbered(mask: BoolArray, diagonal: bool) -> NDArray[np.int32]:
-    """For every pixel of a mask the number of its connected part, in reading order of their first pixels; -1
-    elsewhere."""
+def _numbered(mask: BoolArray, diagonal: bool) -> tuple[NDArray[np.int32], FloatArray]:
+    """For every pixel of a mask the number of its connected part, in reading order of their first pixels, -1
+    elsewhere; and by number how many pixels a part has (0: no part has that number)."""
     padded = np.zeros((mask.shape[0], mask.shape[1] + 2), dtype=np.int8)
     padded[:, 1:-1] = mask
     steps = padded[:, 1:] - padded[:, :-1]
@@ -277,18 +276,15 @@ def _numbered(mask: BoolArray, diagonal: bool) -> NDArray[np.int32]:
     lower = np.repeat(np.arange(len(rows)), number)
     upper = np.arange(len(lower)) + np.repeat(first - (np.cumsum(number) - number), number)
     own = np.arange(len(rows))  # a run of the same part, in the end its first
-    while True:
+    one, other = lower, upper
+    while (one != other).any():
+        np.minimum.at(own, np.maximum(one, other), np.minimum(one, other))
+        while ((far := own[own]) != own).any():
+            own = far
         one, other = own[lower], own[upper]
-        least = np.minimum(one, other)
-        if (one == other).all():
-            break
-        np.minimum.at(own, one, least)
-        np.minimum.at(own, other, least)
-        while (own[own] != own).any():
-            own = own[own]
     numbers = np.full(mask.shape, -1, dtype=np.int32)
     numbers[mask] = np.repeat(own, ends - starts)
-    return numbers
+    return numbers, np.bincount(own, weights=ends - starts, minlength=1)
 
 
 def fill_holes(mask: BoolArray) -> BoolArray:
@@ -297,7 +293,10 @@ def fill_holes(mask: BoolArray) -> BoolArray:
     if not rows.size:
         return mask.copy()
     where = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    numbers = _numbered(np.pad(~mask[where], 1, constant_values=True), diagonal=False)
+    gaps = ~mask[where]
+    framed = np.ones((gaps.shape[0] + 2, gaps.shape[1] + 2), dtype=np.bool_)
+    framed[1:-1, 1:-1] = gaps
+    numbers, _ = _numbered(framed, diagonal=False)
     outside = numbers == numbers[0, 0]
     filled = mask.copy()
     filled[where] = ~outside[1:-1, 1:-1]

@@ -22,11 +22,12 @@ from og2.world.creature_reading import SeenCreature
 from og2.world.detect import Detected
 from og2.world.gizmo_reading import SeenGizmo
 from og2.world.identity import assign, creature_distance, gizmo_distance, identity_score, is_blend
+from og2.world.known import Known, known
 from og2.world.measures import kept, rate, relation_amount
 from og2.world.palette import COLUMNS
 from og2.world.pixels import dilate
 from og2.world.requirements import CreatureRequirement, GizmoRequirement, Reference, Requirements
-from og2.world.subjects import Sight, look
+from og2.world.subjects import Sight
 
 _MARGIN_OF_RELATION = 0.5
 _SAME = 5.0
@@ -72,12 +73,13 @@ class _Cast:
 def score_context(references: Sequence[Any], image: Any, requirements: Requirements) -> ContextVerdict:
     """Whether the picture shows what is asked for, with the subjects of the references.
 
-    A reference, or the picture, may be what `look` has seen in it already.
+    A reference, or the picture, may be what `look` has seen in it already, or come as `known.Known`, which is
+    looked at once.
     """
-    seen = image if isinstance(image, Sight) else look(image)
+    seen = _sight(next((r for r in references if isinstance(r, Known) and r.image is image), image))
     if seen.view is None or seen.reason:
         return ContextVerdict(0.0, 0.0, False, f"unknown: {seen.reason}", unknown=True)
-    shown = [r if isinstance(r, Sight) else look(r) for r in references]
+    shown = [_sight(r) for r in references]
     models, missing = _models(requirements, shown)
     if missing:
         return ContextVerdict(math.nan, math.nan, False, f"unknown: {missing}", unknown=True)
@@ -106,6 +108,10 @@ def score_context(references: Sequence[Any], image: Any, requirements: Requireme
         _is_swapped(seen, requirements, cast),
         blend,
     )
+
+
+def _sight(picture: Any) -> Sight:
+    return picture if isinstance(picture, Sight) else known(picture).sight
 
 
 def _models(

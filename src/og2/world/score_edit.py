@@ -67,7 +67,8 @@ def score_edit(source_image: Any, image: Any, requirements: EditRequirements) ->
     looked at once. The masks come from what is seen in both pictures. When the result shows
     nothing that can be judged, the edit failed and the kept share is still measured.
     """
-    source, result = known(source_image), known(image)
+    source = known(source_image)
+    result = source if image is source.image else known(image)
     (before, was), (after, now) = (_seen_in(picture, requirements.kind) for picture in (source, result))
     if before.reason:
         return _unknown(f"the source cannot be judged: {before.reason}")
