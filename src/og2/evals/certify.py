@@ -265,6 +265,7 @@ def _edit_cases(kind: str, world: str) -> Maker:
         edit = sample_edit(rng, (kind,), world=world)
         edit = replace(edit, source=manner.shift(edit.source), target=manner.shift(edit.target))
         draft = EditDraft(edit, manner.size, manner.hand)
+        draft.draw_together((edit.source, edit.target))
         source = Known(draft.draw(edit.source))
 
         def accepts(picture: Picture) -> bool:
@@ -282,22 +283,22 @@ def _context_cases(task: str) -> Maker:
     def make(rng: Generator, manner: Manner) -> list[Case]:
         asked = sample_incontext(rng, task)
         edit = Edit(task, asked.target, asked.target, "", EditRequirements(task))
-        draw = EditDraft(edit, manner.size, manner.hand).draw
-        references = [Known(draw(manner.shift(scene))) for scene in asked.references]
+        draft = EditDraft(edit, manner.size, manner.hand)
+        right, shown = manner.shift(asked.target), [manner.shift(scene) for scene in asked.references]
+        scenes = wrong_scenes(asked, rng)
+        chosen = _some([*scenes, HALF], manner.kinds, rng)
+        wrong = {kind: manner.shift(scenes[kind]) for kind in chosen if kind != HALF}
+        draft.draw_together((right, *shown, *wrong.values()))
+        references = [Known(draft.draw(scene)) for scene in shown]
 
         def accepts(picture: Picture) -> bool:
-            return score_context([r.sight for r in references], picture, asked.requirements).passed
+            return score_context(references, picture, asked.requirements).passed
 
-        scenes = wrong_scenes(asked, rng)
+        def picture(kind: str) -> Picture:
+            return half_removed_subject(draft.draw, right, rng) if kind == HALF else draft.draw(wrong[kind])
 
-        def wrong(kind: str) -> Picture:
-            if kind == HALF:
-                return half_removed_subject(draw, manner.shift(asked.target), rng)
-            return draw(manner.shift(scenes[kind]))
-
-        chosen = _some([*scenes, HALF], manner.kinds, rng)
-        cases = [Case(kind, wrong(kind), accepts) for kind in chosen]
-        return [Case(RIGHT, draw(manner.shift(asked.target)), accepts), *cases]
+        cases = [Case(kind, picture(kind), accepts) for kind in chosen]
+        return [Case(RIGHT, draft.draw(right), accepts), *cases]
 
     return make
 

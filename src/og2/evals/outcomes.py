@@ -81,7 +81,7 @@ def _judge_edit(item: Item, inputs: Sequence[Known], picture: Picture) -> Outcom
 
 def _judge_incontext(item: Item, inputs: Sequence[Known], picture: Picture) -> Outcome:
     assert isinstance(item.rule, Requirements)
-    verdict = score_context([one.sight for one in inputs], picture, item.rule)
+    verdict = score_context(inputs, picture, item.rule)
     numbers = {"pf": verdict.pf, "sc": verdict.sc, "unknown": float(verdict.unknown)}
     numbers |= {"attribution error": float(verdict.is_swapped), "blend error": float(verdict.is_blend)}
     numbers["strict"] = float(verdict.passed)
