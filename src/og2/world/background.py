@@ -212,7 +212,7 @@ def _fit_plane(lab: FloatArray) -> _Plane | None:
     """
     height, width = lab.shape[:2]
     step = 2 if min(height, width) > 48 else 1
-    inner, rim = _designs(height, width, step)
+    inner, columns, rim = _designs(height, width, step)
     values, rim_values = lab[::step, ::step].reshape(-1, 3), _of_rim(lab)
     middle = medians(rim_values)
     background, of_rim = np.broadcast_to(middle, values.shape), middle
@@ -222,19 +222,22 @@ def _fit_plane(lab: FloatArray) -> _Plane | None:
         rim_share = float((distance(rim_values, of_rim) < limit).mean())
         if rim_share < _MIN_RIM_INLIERS or chosen.mean() < _MIN_INLIERS:
             return None
-        some = np.flatnonzero(chosen)
-        known = inner[some]
-        weights = np.linalg.solve(known.T @ known + 1e-6 * np.eye(3), known.T @ values[some])
+        known = columns * chosen
+        weights = np.linalg.solve(known @ inner + 1e-6 * np.eye(3), known @ values)
         background, of_rim = inner @ weights, rim @ weights
     off = quantile(distance(values, background)[chosen], 0.5)
     return _Plane(plane(weights, height, width), rim_share, off)
 
 
 @lru_cache(maxsize=8)
-def _designs(height: int, width: int, step: int) -> tuple[FloatArray, FloatArray]:
-    """One, x and y of every pixel of the coarser grid and of the rim.   Shapes: (N, 3), (M, 3)."""
+def _designs(height: int, width: int, step: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """One, x and y of every pixel of the coarser grid, by pixel and by column, and of the rim.
+
+    Shapes: -> (N, 3), (3, N), (M, 3).
+    """
     every = design(height, width)
-    return np.ascontiguousarray(every[::step, ::step]).reshape(-1, 3), _of_rim(every)
+    inner = np.ascontiguousarray(every[::step, ::step]).reshape(-1, 3)
+    return inner, np.ascontiguousarray(inner.T), _of_rim(every)
 
 
 def _of_rim(values: FloatArray) -> FloatArray:

@@ -13,7 +13,7 @@ import numpy as np
 from og2.world import palette
 from og2.world.background import View, window
 from og2.world.detect import box_of
-from og2.world.pixels import BoolArray, FloatArray, distance, erode, fill_holes, local_maximum, smooth
+from og2.world.pixels import BoolArray, FloatArray, distance, erode, local_maximum, smooth
 
 STEPS = 32  # of the small picture per half width of the body
 _SIDEWARD, _UPWARD = 1.1, 3.1  # what it shows: half widths to either side of the middle, and above the bottom
@@ -38,10 +38,9 @@ class SeenGizmo:
     radius: float
 
 
-def read_gizmo(view: View, part: BoolArray) -> SeenGizmo | None:
+def read_gizmo(view: View, part: BoolArray, solid: BoolArray) -> SeenGizmo | None:
     """The gizmo that a connected part is, or None when it is none: higher than wide, narrower on top, of two
-    colours or more."""
-    solid = fill_holes(part)
+    colours or more.   solid: the part with its holes filled."""
     left, top, right, bottom = box_of(solid)
     width, height = right - left, bottom - top
     if solid.sum() < _MIN_AREA_PX or not _ASPECT[0] <= height / width <= _ASPECT[1]:

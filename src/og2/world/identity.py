@@ -110,8 +110,7 @@ def _unlike(a: SeenGizmo, b: SeenGizmo) -> float:
     """
     off = 1.0 * _OUTLINE_DE * _beyond(a.inside, b.inside)
     both = erode((a.inside > 0.95) & (b.inside > 0.95), 1.0)
-    channels = [_beyond(a.patch[..., i], b.patch[..., i]) for i in range(3)]
-    off = np.maximum(off, both * np.sqrt(sum(c**2 for c in channels)))
+    off = np.maximum(off, both * distance(_beyond(a.patch, b.patch), np.zeros(3)))
     return float(box_mean(np.clip(off - _FREE_DE, 0.0, _MOST_DE), _SQUARE).max())
 
 

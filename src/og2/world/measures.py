@@ -199,7 +199,12 @@ KEPT_TOLERANCE = 10.0
 _EVERY = 4  # the affine change is fitted on every fourth pixel
 
 
-def kept(old: FloatArray, new: FloatArray, counted: BoolArray, tolerance: float = KEPT_TOLERANCE) -> Kept:
+def share_alike(old: FloatArray, new: FloatArray, counted: BoolArray, tolerance: float) -> float:
+    """Share of the counted pixels that are within so many dE; NaN of none.   Shapes: as in `kept`."""
+    return float((distance(old, new)[counted] <= tolerance).mean()) if counted.any() else math.nan
+
+
+def kept(old: FloatArray, new: FloatArray, counted: BoolArray) -> Kept:
     """How well the counted pixels were left alone.   Shapes: old and new (H, W, 3) CIELAB, counted (H, W)."""
     if not counted.any():
         return Kept(float("nan"), float("nan"), float("nan"))
@@ -208,8 +213,8 @@ def kept(old: FloatArray, new: FloatArray, counted: BoolArray, tolerance: float 
     change = _affine(before[::_EVERY], after[::_EVERY])
     moved = before @ change[:3] + change[3]
     return Kept(
-        float((distance(before, after) <= tolerance).mean()),
-        float((distance(moved, after) <= tolerance).mean()),
+        float((distance(before, after) <= KEPT_TOLERANCE).mean()),
+        float((distance(moved, after) <= KEPT_TOLERANCE).mean()),
         float(distance(moved, before).mean()),
     )
 

@@ -201,9 +201,9 @@ def _running_sum(values: FloatArray, axis: int) -> FloatArray:
 
 
 def local_maximum(values: NDArray[Any], reach: int) -> NDArray[Any]:
-    """The largest value within `reach` pixels along both axes; of a mask, the mask grown by a square.
+    """The largest value within `reach` pixels along the first two axes; of a mask, it grown by a square.
 
-    Shapes: (H, W) -> same.
+    Shapes: (H, W, ...) -> same.
     """
     return _largest_along(_largest_along(values, reach, 0), reach, 1)
 

@@ -23,7 +23,7 @@ from og2.world.detect import Detected
 from og2.world.gizmo_reading import SeenGizmo
 from og2.world.identity import assign, creature_distance, gizmo_distance, identity_score, is_blend
 from og2.world.known import Known, known
-from og2.world.measures import kept, rate, relation_amount
+from og2.world.measures import rate, relation_amount, share_alike
 from og2.world.palette import COLUMNS
 from og2.world.pixels import dilate
 from og2.world.requirements import CreatureRequirement, GizmoRequirement, Reference, Requirements
@@ -31,6 +31,7 @@ from og2.world.subjects import Sight
 
 _MARGIN_OF_RELATION = 0.5
 _SAME = 5.0
+_SAME_SCENE_DE = 6.0
 _POSE = ("left_arm", "right_arm", "mouth", "facing", "gaze")
 Box = tuple[float, float, float, float]
 
@@ -272,7 +273,7 @@ def _scene_score(reference: Sight, seen: Sight) -> float:
     if reference.view is None or seen.view is None or reference.view.lab.shape != seen.view.lab.shape:
         return 0.0
     free = ~dilate(reference.view.mask, 3.0) & ~dilate(seen.view.mask, 3.0)
-    return rate("preservation", kept(reference.view.lab, seen.view.lab, free, tolerance=6.0).share)
+    return rate("preservation", share_alike(reference.view.lab, seen.view.lab, free, _SAME_SCENE_DE))
 
 
 def _is_swapped(seen: Sight, requirements: Requirements, cast: _Cast) -> bool:

@@ -62,7 +62,7 @@ def look(image: Any) -> Sight:
             continue
         solid = fill_holes(part)
         plate = read_plate(view, solid, box_of(solid))
-        gizmo = None if plate or is_object else read_gizmo(view, part)
+        gizmo = None if plate or is_object else read_gizmo(view, part, solid)
         if plate is not None:
             plates.append(plate)
         elif gizmo is not None:
