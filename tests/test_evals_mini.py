@@ -34,7 +34,8 @@ from og2.world.prompts import sample_prompt
 from og2.world.questions import MORE_KINDS
 from og2.world.render import render
 from og2.world.score import score_edit
-from og2.world.spec import split_of
+from og2.world.score_context import score_context
+from og2.world.spec import sample_incontext, split_of
 
 N = 3
 PLAIN = ("plain single", "plain recolour", "plain add", "plain remove")
@@ -265,6 +266,16 @@ def test_a_source_that_is_looked_at_once_gives_the_same_verdicts():
     kept = Known(source)
     for picture in (target, source, np.zeros_like(source)):
         assert score_edit(kept, picture, edit.requirements) == score_edit(source, picture, edit.requirements)
+
+
+def test_a_reference_handed_back_as_the_answer_is_not_looked_at_again(monkeypatch):
+    task = sample_incontext(np.random.default_rng(3), "single_object")
+    shown = [render(scene, 256).numpy() for scene in task.references]
+    fresh = score_context(shown, shown[0].copy(), task.requirements)
+    references = [Known(picture) for picture in shown]
+    assert score_context(references, shown[0], task.requirements) == fresh
+    monkeypatch.setattr("og2.world.known.look", None)
+    assert score_context(references, shown[0], task.requirements) == fresh
 
 
 def test_a_round_trip_in_batches_keeps_the_order_of_pictures_of_any_size():

@@ -123,7 +123,7 @@ def _horizon(lab: FloatArray, known: BoolArray) -> tuple[int | None, float]:
     reach = max(2, height // 24)
     windows = np.lib.stride_tricks.sliding_window_view(rows, 2 * reach - 1, axis=0)
     known_rows = np.isfinite(windows[:, 0])
-    seen, whole = known_rows.any(axis=-1), known_rows.all(axis=-1)
+    seen, whole = np.asarray(known_rows.any(axis=-1)), np.asarray(known_rows.all(axis=-1))
     middles = np.zeros(windows.shape[:2])
     middles[whole] = np.median(windows[whole], axis=-1)
     if (seen & ~whole).any():

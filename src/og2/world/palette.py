@@ -7,6 +7,8 @@ picture, x grows to the right and y downward, both in [0, 1]. Colours are CIELAB
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -111,7 +113,7 @@ _WHITE = _RGB_TO_XYZ.sum(axis=1)
 _EPSILON = (6.0 / 29.0) ** 3
 
 
-def srgb_to_lab(rgb: NDArray[np.floating] | NDArray[np.uint8]) -> NDArray[np.float64]:
+def srgb_to_lab(rgb: NDArray[Any]) -> NDArray[np.float64]:
     """CIELAB of sRGB colours.
 
     Shapes: rgb (..., 3) in [0, 1], or bytes -> (..., 3).   Source: IEC 61966-2-1 and CIE 15, white point D65.
@@ -130,7 +132,7 @@ def srgb_to_lab(rgb: NDArray[np.floating] | NDArray[np.uint8]) -> NDArray[np.flo
     return lab
 
 
-def _linear(rgb: NDArray[np.floating]) -> NDArray[np.float64]:
+def _linear(rgb: NDArray[Any]) -> NDArray[np.float64]:
     rgb = np.asarray(rgb, dtype=np.float64)
     return np.where(rgb <= 0.04045, rgb / 12.92, ((np.maximum(rgb, 0.04045) + 0.055) / 1.055) ** 2.4)
 

@@ -260,7 +260,7 @@ def components(mask: BoolArray, diagonal: bool = True, smallest: float = 1.0) ->
     return [numbers == i for i in order.tolist() if sizes[i] >= max(smallest, 1.0)]
 
 
-def _numbered(mask: BoolArray, diagonal: bool) -> tuple[NDArray[np.int32], FloatArray]:
+def _numbered(mask: BoolArray, diagonal: bool) -> tuple[NDArray[np.int32], NDArray[Any]]:
     """For every pixel of a mask the number of its connected part, in reading order of their first pixels, -1
     elsewhere; and by number how many pixels a part has (0: no part has that number)."""
     padded = np.zeros((mask.shape[0], mask.shape[1] + 2), dtype=np.int8)
