@@ -42,10 +42,10 @@ class PoolDataConfig:
 
 
 class PoolPacks:
-    """Draws packs from the pool."""
+    """Draws packs from the pool; `patch_size` counts their tokens."""
 
-    def __init__(self, pool: LatentPool, config: PoolDataConfig) -> None:
-        self.pool, self.config = pool, config
+    def __init__(self, pool: LatentPool, config: PoolDataConfig, patch_size: int = 2) -> None:
+        self.pool, self.config, self.patch_size = pool, config, patch_size
         count = pool.num_drawings
         shares = torch.tensor(config.drawing_shares)
         per_object = torch.bincount(pool.drawing_objects, minlength=4)[1:].clamp(min=1)
@@ -86,7 +86,9 @@ class PoolPacks:
     ) -> Pack:
         own = [(k,) if references else () for k in range(len(chosen))]
         sequences = tuple((k % len(texts), own[k], k) for k in range(len(chosen)))
-        num_targets, num_references = (sum(map(picture_tokens, x)) for x in (targets, references))
+        num_targets, num_references = (
+            sum(picture_tokens(x, self.patch_size) for x in pictures) for pictures in (targets, references)
+        )
         return Pack(
             texts=texts,
             references=references,

@@ -34,6 +34,10 @@ def packed_attention(
 
 
 def _attend(q_NHE: Tensor, k_SKE: Tensor, v_SKE: Tensor, num_segments: int) -> Tensor:
-    q, k, v = (x.unflatten(0, (num_segments, -1)).transpose(1, 2) for x in (q_NHE, k_SKE, v_SKE))
-    out = functional.scaled_dot_product_attention(q, k, v, enable_gqa=q.shape[1] != k.shape[1])
-    return out.transpose(1, 2).flatten(0, 1)
+    """Queries of all heads that read one key/value head become rows of one product: keys are not repeated."""
+    shared = k_SKE.shape[1]
+    q = q_NHE.unflatten(1, (shared, -1)).unflatten(0, (num_segments, -1)).permute(0, 2, 3, 1, 4)
+    group = q.shape[2]
+    k, v = (x.unflatten(0, (num_segments, -1)).transpose(1, 2) for x in (k_SKE, v_SKE))
+    out = functional.scaled_dot_product_attention(q.flatten(2, 3), k, v)
+    return out.unflatten(2, (group, -1)).permute(0, 3, 1, 2, 4).flatten(2, 3).flatten(0, 1)

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
 from og2.conditioning.processor import load_processor
@@ -24,15 +23,17 @@ from og2.data.latents import LatentPool
 from og2.data.packing import Pack
 from og2.data.pool_packs import PoolDataConfig, PoolPacks
 from og2.data.world_source import item_rng, to_model
+from og2.errors import ConfigError
 from og2.model.transformer import OmniGen2Transformer2DModel
 from og2.train.compiled import compile_blocks
 from og2.train.distributed import Parallel, process_group
 from og2.train.folders import replaced
 from og2.train.loop import RunConfig, train
-from og2.train.network import FlowInputs, TrainedNetworks, flow_errors
+from og2.train.network import FlowInputs, TrainedNetworks, flow_errors, plain_attention
 from og2.train.objective import TimeConfig, sample_times
 from og2.train.optim import OptimConfig
 from og2.train.preview import PreviewConfig, Wish, decode, draw
+from og2.train.repatch import repatched
 from og2.train.task import Part, PartLoss, Work
 from og2.world.language import describe
 from og2.world.render import render_batch
@@ -116,7 +117,8 @@ class FlowTask:
             compile_blocks(self.module, torch.device("cpu"))
         self.networks = TrainedNetworks(self.module)
         self.parallel = Parallel(self.module)
-        self.packs = PoolPacks(LatentPool(recipe.data.pool_folder, recipe.data.pool), recipe.data)
+        pool = LatentPool(recipe.data.pool_folder, recipe.data.pool)
+        self.packs = PoolPacks(pool, recipe.data, recipe.model.patch_size)
         self._judge: Judge | None = None
 
     def parts(self, step: int, generator: torch.Generator) -> list[Part]:
@@ -150,8 +152,7 @@ class FlowTask:
         sizes = [(x.shape[-2], x.shape[-1]) for x in pack.targets]
         times = sample_times(self.recipe.time, sizes, generator)
         noises = [torch.randn(x.shape, generator=generator) for x in pack.targets]
-        # Plain attention: at these lengths the fused CPU kernel's backward was measured slower.
-        with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
+        with plain_attention(), torch.autocast("cpu", torch.bfloat16):
             found = self.networks(FlowInputs.of(pack, times, noises))
         errors, figures = flow_errors(found.velocities, pack, noises, times)
         return PartLoss({"loss": errors.sum()}, figures)
@@ -209,7 +210,15 @@ class Judge:
 
 
 def make_transformer(config: FlowModelConfig, start: Path | None = None) -> OmniGen2Transformer2DModel:
-    """A transformer with fresh weights, or with those of the folder `start`."""
-    if start is not None:
-        return OmniGen2Transformer2DModel.from_pretrained(start)
-    return OmniGen2Transformer2DModel(**vars(config))
+    """A transformer with fresh weights, or with those of the folder `start`, repatched where patches differ.
+
+    Raises: ConfigError when `start` is of another size in anything but its patches.
+    """
+    if start is None:
+        return OmniGen2Transformer2DModel(**vars(config))
+    found = OmniGen2Transformer2DModel.from_pretrained(start)
+    for name, asked in vars(config).items():
+        has = found.config[name]
+        if name != "patch_size" and asked != (tuple(has) if isinstance(asked, tuple) else has):
+            raise ConfigError(f"model.{name}={asked}, but the weights in {start} have {has}; say the same")
+    return found if found.patch_size == config.patch_size else repatched(found, config.patch_size)

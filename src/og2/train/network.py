@@ -7,19 +7,36 @@ output counts nothing, runs them all the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from og2.data.packing import Answer, Pack
 from og2.model.transformer import OmniGen2Transformer2DModel
 from og2.model.transformer import Sequence as TokenSequence
 from og2.train.objective import noisy, squared_errors, time_bins
 from og2.train.task import Figures
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Attention by matrix products, in the dtype of queries and keys.
+
+    On a CPU the backward of the fused kernel was measured slower at the lengths that models learn at here.
+    """
+    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
 
 
 @dataclass(frozen=True)

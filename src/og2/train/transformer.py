@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from og2.conditioning.processor import load_processor
 from og2.data.cache import Cache, folder_hash
@@ -36,7 +35,7 @@ from og2.train.cost import Lengths, forward_flops, step_flops
 from og2.train.distributed import Parallel, gathered, process_group, rank, world_size
 from og2.train.folders import replaced
 from og2.train.loop import train
-from og2.train.network import FlowInputs, TrainedNetworks, flow_errors
+from og2.train.network import FlowInputs, TrainedNetworks, flow_errors, plain_attention
 from og2.train.objective import times_from_normal
 from og2.train.optim import OptimConfig
 from og2.train.recipe import DataConfig, TransformerRecipe
@@ -228,11 +227,8 @@ class TransformerTask:
             yield
 
     def kernels(self) -> AbstractContextManager[Any]:
-        """The context that decides how attention is computed: on a CPU by plain matrix products.
-
-        There the backward of the fused kernel was measured slower, and in bfloat16 the products stay in it.
-        """
-        return _plain_attention() if self.device.type == "cpu" else nullcontext()
+        """The context that decides how attention is computed: on a CPU by plain matrix products."""
+        return plain_attention() if self.device.type == "cpu" else nullcontext()
 
     def close(self) -> None:
         """End the data workers."""
@@ -303,18 +299,6 @@ class TransformerTask:
             self._loader.load_state_dict(self._position["loader"])
         self._position = None
         logger.info("stage %s begins or goes on", self.recipe.curriculum()[stage].name)
-
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Attention by matrix products, in the dtype of queries and keys."""
-    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
-    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
 
 
 def training_device(asked: str) -> torch.device:

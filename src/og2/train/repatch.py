@@ -1,0 +1,34 @@
+"""A transformer with finer patches from one with coarse ones: what it knows need not be learned again.
+
+Coarse patches make training cheap where pictures are small, at a quarter of the tokens; what they blur inside
+a patch, the finer model learns from there on.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from og2.errors import ConfigError
+from og2.model.transformer import OmniGen2Transformer2DModel
+
+
+@torch.no_grad()
+def repatched(coarse: OmniGen2Transformer2DModel, patch_size: int) -> OmniGen2Transformer2DModel:
+    """A copy of `coarse` that cuts latents into patches of `patch_size`, which divides the old size.
+
+    A patch is embedded as the coarse patch that repeats it, its velocity is the mean over a coarse one's.
+    Raises: ConfigError for a size that does not divide the old one.
+    """
+    config = {name: value for name, value in coarse.config.items() if not name.startswith("_")}
+    old, channels = coarse.patch_size, coarse.in_channels
+    if patch_size < 1 or old % patch_size:
+        raise ConfigError(f"patch_size={patch_size} does not divide that of the weights to start from, {old}")
+    fine = OmniGen2Transformer2DModel(**{**config, "patch_size": patch_size})
+    parts = (old // patch_size, patch_size, old // patch_size, patch_size)
+    tensors = coarse.state_dict()
+    for name in ("x_embedder.weight", "ref_image_patch_embedder.weight"):
+        tensors[name] = tensors[name].unflatten(1, (*parts, channels)).sum(dim=(1, 3)).flatten(1)
+    for name in ("norm_out.linear_2.weight", "norm_out.linear_2.bias"):
+        tensors[name] = tensors[name].unflatten(0, (*parts, -1)).mean(dim=(0, 2)).flatten(0, 2)
+    fine.load_state_dict(tensors)
+    return fine
