@@ -11,7 +11,7 @@ import numpy as np
 
 from og2.world import palette
 from og2.world.background import View
-from og2.world.pixels import BoolArray, FloatArray, box_mean, dilate, distance
+from og2.world.pixels import BoolArray, FloatArray, box_mean, dilate, distance, smooth
 from og2.world.words import Word
 
 _MAX_NAME_DISTANCE = 8.0
@@ -24,6 +24,11 @@ _MIN_GRAIN = 0.25  # dE, standard deviation of the coarse variation
 _WIDE_PX = 192  # from this width on every second column is enough
 _MIN_TILE_STEP = 3.0  # CIELAB L between the darker and the lighter pixels of a row of the floor
 _MIN_ROW_PX = 12
+_MAX_BROKEN = 1.6  # dE from its plane that a gradient may be (95th percentile)
+_MAX_GRADIENT_LEFT = 0.3
+_EVEN_DE, _MIN_EVEN = 4.0, 0.85  # of a wall, or of a floor's two tones
+_MAX_WALL = 0.28  # of the height: no floor begins higher
+_MIN_TONES = 4.6  # dE between a floor's tones; 6.5 in the world
 Lab = tuple[float, float, float]
 
 
@@ -46,6 +51,58 @@ def name_backdrop(view: View, expected: str | None = None) -> tuple[Word, Word]:
 def same_name(a: str | None, b: str | None) -> bool:
     """Whether two names of backdrops mean the same; the two ends of a gradient may be swapped."""
     return a is not None and b is not None and sorted(a.split(" to ")) == sorted(b.split(" to "))
+
+
+def unmade(views: tuple[View, View], wanted: str) -> str:
+    """Why the result's backdrop is not wholly one of the wanted family, or "" when it is.
+
+    views: of source and result. A wall is even, a floor has two tones and no others; a gradient is one plane
+    of colour; where there is none, none of the source's is left.
+    """
+    before, after = views
+    known = ~dilate(before.mask | after.mask, 3.0)
+    if known.mean() < 0.15 or wanted == "landscape":
+        return ""
+    lab = smooth(after.lab)
+    plane, slope = _plane(lab, known)
+    if wanted == "tiles":
+        return _broken_floor(lab, known, plane)
+    if wanted == "gradient":
+        off = float(np.quantile(distance(lab, plane)[known], 0.95))
+        return f"the gradient is broken ({off:.1f} dE)" if off > _MAX_BROKEN else ""
+    old_plane, old_slope = _plane(before.lab, known)
+    if name_backdrop(before)[0].value != "gradient" or min(old_slope, _MIN_SLOPE) < _MIN_SLOPE or slope < 1.0:
+        return ""
+    was, now = (np.concatenate([p[0, 0] - p[-1, -1], p[0, -1] - p[-1, 0]]) for p in (old_plane, plane))
+    left = float(was @ now) / float(was @ was)
+    return f"{left:.2f} of the old gradient is left" if left > _MAX_GRADIENT_LEFT else ""
+
+
+def _broken_floor(lab: FloatArray, known: BoolArray, plane: FloatArray) -> str:
+    """Why this is no wall above a floor of two tones, or ""."""
+    row, _ = _horizon(lab - plane, known)
+    if row is None:
+        return "no floor is seen"
+    reach = max(2, known.shape[0] // 24)
+    wall, floor = known.copy(), known.copy()
+    # The strongest step may be one between two rows of tiles.
+    wall[max(2, min(row - reach, round(_MAX_WALL * known.shape[0]))) :] = False
+    floor[: row + 2 * reach] = False
+    if min(int(wall.sum()), int(floor.sum())) < 20:
+        return ""
+    values = lab[floor]
+    is_light = values[:, 0] >= np.median(values[:, 0])
+    if is_light.all():
+        return "the floor has one tone"
+    light, dark = (np.median(values[chosen], axis=0) for chosen in (is_light, ~is_light))
+    toward = light - dark
+    along = np.clip((values - dark) @ toward / max(float(toward @ toward), 1.0), -0.3, 1.3)
+    of_floor = float((distance(values, dark + along[:, None] * toward) <= _EVEN_DE).mean())
+    of_wall = float((distance(lab[wall], np.median(lab[wall], axis=0)) <= _EVEN_DE).mean())
+    step = float(np.linalg.norm(toward))
+    if step < _MIN_TONES or min(of_floor, of_wall) < _MIN_EVEN:
+        return f"wall and floor are {of_wall:.2f} and {of_floor:.2f} even, tiles {step:.1f} dE apart"
+    return ""
 
 
 def _family(view: View, known: BoolArray) -> Word:
