@@ -25,6 +25,7 @@ from og2.world.measures import (
     rate,
     shows_through,
     trace,
+    two_levels,
 )
 from og2.world.object_edits import Found, Scenario, match_others
 from og2.world.palette import lab_to_srgb, srgb_to_lab
@@ -39,11 +40,14 @@ _MIN_WHITE = 0.98
 _MIN_SAME = 0.90
 _MIN_SAME_PICTURE = 0.98  # after a change of tone: the smallest object covers 3 % of a picture
 _SAME_DE = 10.0
-_MAX_UNEVEN = 4.5  # dE that one side of a picture may differ from the change of the whole
+_MAX_UNEVEN = (
+    1.5  # dE that one side of a picture may differ from the change of the whole; right: 0.7
+)
 _MIN_OVERLAP = 0.85
 _MAX_SHOWN_THROUGH = 0.14  # of the old letters
 _MAX_BOARD_STEP = 6.0  # dE between two parts of a board
 _MIN_PLACE_PX = 8
+_LETTER_EDGE_PX = 1.5
 _MIN_ON_A_SIDE = 0.7  # of what a tone needs
 _STANDS_OUT_DE, _MIN_RICH_PX, _MIN_CHANGE_DE = 5.0, 100, 3.0
 _MIN_CHANGE_SHARE = 0.25  # of the mean change of all things
@@ -87,7 +91,8 @@ def _clear_plate(found: Found, views: tuple[View, View], mask: BoolArray, near: 
     """Whether nothing of the old plate is left, and the new one is as solid where there was none."""
     left = _old_letters(views[0].lab, views[1].lab, erode(mask & near.mask, 1.0))
     place = mask & ~dilate(near.mask, 2.5)
-    rest = trace(views, place) if place.sum() >= _MIN_PLACE_PX else 0.0
+    was = np.median(views[0].lab[mask], axis=0)
+    rest = trace(views, place, was) if place.sum() >= _MIN_PLACE_PX else 0.0
     parts = (erode(near.mask, 1.5) & ~dilate(mask, 1.5), erode(near.mask & mask, 1.5))
     boards = [np.median(views[1].lab[p], axis=0) for p in parts if p.sum() >= 3 * _MIN_PLACE_PX]
     off = float(distance(boards[0], boards[1])) if len(boards) > 1 else 0.0
@@ -113,14 +118,20 @@ def _but(before: Sight, mask: BoolArray) -> list[Detected]:
 
 
 def _old_letters(old: FloatArray, new: FloatArray, inside: BoolArray) -> float:
-    """How much of the old letters is left under the new ones."""
+    """How much of the old letters is left: on the board clear of the new letters, whose soft edges agree with
+    those of an old one at the same place; where little is clear of them, on all of it."""
     if inside.sum() < 30:
         return 0.0
-    was, now = old[inside], new[inside]
-    board = np.median(was, axis=0)
-    away = distance(was, board)
-    toward = np.median(was[away >= np.quantile(away, 0.93)], axis=0) - board
-    return shows_through((was - board) @ toward, (now - board) @ toward, has_levels=True)
+    board = np.median(old[inside], axis=0)
+    away = distance(old, board)
+    toward = np.median(old[inside & (away >= np.quantile(away[inside], 0.93))], axis=0) - board
+    was, now = ((lab - board) @ toward / float(toward @ toward) for lab in (old, new))
+    is_ink = np.zeros_like(inside)
+    is_ink[inside], _ = two_levels(now[inside])
+    clear = inside & ~dilate(is_ink, _LETTER_EDGE_PX)
+    if float(was[clear].clip(0.0).sum()) < _MIN_PLACE_PX:
+        return shows_through(was[inside], now[inside], has_levels=True)
+    return shows_through(was[clear], now[clear], has_levels=False)
 
 
 def _tone(scenario: Scenario, rule: EditRequirements, _: tuple[Sight, Sight], found: Found) -> None:
