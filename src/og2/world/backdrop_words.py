@@ -28,7 +28,8 @@ _MAX_BROKEN = 1.6  # dE from its plane that a gradient may be (95th percentile)
 _MAX_GRADIENT_LEFT = 0.3
 _EVEN_DE, _MIN_EVEN = 4.0, 0.85  # of a wall, or of a floor's two tones
 _MAX_WALL = 0.28  # of the height: no floor begins higher
-_MIN_TONES = 4.6  # dE between a floor's tones; 6.5 in the world
+_TONES = (4.6, 9.5)  # dE between a floor's tones; 6.5 in the world
+_MAX_WALL_CHROMA = 6.0  # 3.6 in the world
 Lab = tuple[float, float, float]
 
 
@@ -98,9 +99,12 @@ def _broken_floor(lab: FloatArray, known: BoolArray, plane: FloatArray) -> str:
     toward = light - dark
     along = np.clip((values - dark) @ toward / max(float(toward @ toward), 1.0), -0.3, 1.3)
     of_floor = float((distance(values, dark + along[:, None] * toward) <= _EVEN_DE).mean())
-    of_wall = float((distance(lab[wall], np.median(lab[wall], axis=0)) <= _EVEN_DE).mean())
+    middle = np.median(lab[wall], axis=0)
+    of_wall = float((distance(lab[wall], middle) <= _EVEN_DE).mean())
     step = float(np.linalg.norm(toward))
-    if step < _MIN_TONES or min(of_floor, of_wall) < _MIN_EVEN:
+    if math.hypot(middle[1], middle[2]) > _MAX_WALL_CHROMA:
+        return "the wall behind the floor has a colour"
+    if not _TONES[0] <= step <= _TONES[1] or min(of_floor, of_wall) < _MIN_EVEN:
         return f"wall and floor are {of_wall:.2f} and {of_floor:.2f} even, tiles {step:.1f} dE apart"
     return ""
 
