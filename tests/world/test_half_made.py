@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from og2.evals.edit_near_miss import half_done, side_damage
+from og2.evals import certify
+from og2.evals.edit_near_miss import EDIT_NEAR_MISSES, MIXTURES, half_done, mixed_again, side_damage
 from og2.evals.near_miss import EditDraft
 from og2.world.casting import with_text
 from og2.world.creatures import with_pose
@@ -114,3 +115,31 @@ def test_something_new_in_a_sepia_picture_is_seen_also_where_it_is_about_as_ligh
     for draft in drawn("style", 4, lambda e: e.requirements.style == "sepia"):
         assert accepted(draft, draft.draw(draft.edit.target))
         assert not accepted(draft, side_damage(draft, rng))
+
+
+def test_a_mixture_is_made_again_of_two_other_pictures():
+    rng = np.random.default_rng(11)
+    draft = drawn("recolour", 1, lambda e: bool(e.source.objects))[0]
+    ends = draft.draw(draft.edit.source), draft.draw(draft.edit.target)
+    for kind in MIXTURES:
+        mixture = EDIT_NEAR_MISSES[kind](draft, rng)
+        again = mixed_again(mixture, ends, ends)
+        assert np.abs(again.astype(int) - mixture).max() <= 1
+        darker = [(0.5 * end).astype(np.uint8) for end in ends]
+        assert np.abs(mixed_again(mixture, ends, darker) - 0.5 * mixture).max() <= 2
+        assert (mixed_again(mixture, ends, (ends[1], ends[1])) == ends[1]).all()
+
+
+def test_the_certificate_mixes_after_the_vae_and_not_before(monkeypatch):
+    asked = []
+
+    def black(pictures, *_):
+        asked.append(len(pictures))
+        return [np.zeros_like(p) for p in pictures]
+
+    monkeypatch.setattr(certify, "corrupted", black)
+    job = certify.Job("edit/plain remove", 0, ("VAE",))
+    found = certify.Blocks(certify.Plan(n=1, tasks=(job.task,)), (job,))(0)
+    mixtures = [kind for kind in MIXTURES if kind in found["edit/plain remove|VAE|0"]]
+    assert mixtures
+    assert asked[1:] == [2] * len(mixtures)

@@ -6,7 +6,7 @@ change, the right change to another subject, and damage beside it. Pure in the g
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -184,3 +184,18 @@ EDIT_NEAR_MISSES: dict[str, Callable[[EditDraft, Generator], Picture | None]] = 
     "side damage": side_damage,
     "another subject": another_subject,
 }
+MIXTURES = ("half done", "ghost")  # kinds that are source and target, pixel by pixel in shares
+
+
+def mixed_again(mixture: Picture, ends: Sequence[Picture], others: Sequence[Picture]) -> Picture:
+    """The same mixture of two other pictures.
+
+    mixture: of the two `ends`; its share of the second is found for every pixel, 1 where they are alike.
+    Shapes: all (H, W, 3).
+    """
+    first, second, mixed = (p.astype(np.float64) for p in (*ends, mixture))
+    step = second - first
+    length = (step**2).sum(axis=-1, keepdims=True)
+    share = ((mixed - first) * step).sum(axis=-1, keepdims=True) / np.maximum(length, 1.0)
+    share = np.clip(np.where(length > 0.0, share, 1.0), 0.0, 1.0)
+    return (others[0] * (1.0 - share) + others[1] * share + 0.5).astype(np.uint8)
