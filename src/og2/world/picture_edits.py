@@ -40,9 +40,8 @@ _MIN_WHITE = 0.98
 _MIN_SAME = 0.90
 _MIN_SAME_PICTURE = 0.98  # after a change of tone: the smallest object covers 3 % of a picture
 _SAME_DE = 10.0
-_MAX_UNEVEN = (
-    1.5  # dE that one side of a picture may differ from the change of the whole; right: 0.7
-)
+_MAX_UNEVEN = 1.5  # dE that one side of a picture may differ from the change of the whole; right: 0.7
+_MIN_UNCLIPPED = 0.4  # of a picture, to be measured without its clipped colours
 _MIN_OVERLAP = 0.85
 _MAX_SHOWN_THROUGH = 0.14  # of the old letters
 _MAX_BOARD_STEP = 6.0  # dE between two parts of a board
@@ -143,9 +142,8 @@ def _tone(scenario: Scenario, rule: EditRequirements, _: tuple[Sight, Sight], fo
     reason = "" if met else f"the picture did not become {rule.tone} ({amount:.2f} of what is needed)"
     score = float(np.interp(amount, (0.2, 1.0, 1.25), (0.0, 7.0, 10.0)))
     found.aspects.append(Aspect("tone", score, met, reason))
-    shown = lab_to_srgb(new)
-    clipped = (shown.min(axis=1) < 0.006) | (shown.max(axis=1) > 0.994)
-    fitted = ~clipped if clipped.mean() < 0.6 else np.ones_like(clipped)
+    fitted = ~_is_clipped(new)
+    fitted = fitted if fitted.mean() > _MIN_UNCLIPPED else np.ones_like(fitted)
     change = affine_between(old[fitted][::3], new[fitted][::3])
     expected = srgb_to_lab(np.clip(lab_to_srgb(old @ change[:3] + change[3]), 0.0, 1.0))
     rest = float((distance(expected, new) <= _SAME_DE).mean())
@@ -157,6 +155,12 @@ def _tone(scenario: Scenario, rule: EditRequirements, _: tuple[Sight, Sight], fo
         "" if same else f"only {rest:.3f} of it is the source in other colours, one side {uneven:.1f} dE off"
     )
     found.aspects.append(Aspect("same picture", rate("preservation", rest), same, reason))
+
+
+def _is_clipped(lab: FloatArray) -> BoolArray:
+    """Which colours have a channel of sRGB at its end.   Shapes: (N, 3) -> (N,)."""
+    shown = lab_to_srgb(lab)
+    return (shown.min(axis=1) < 0.006) | (shown.max(axis=1) > 0.994)
 
 
 def _shift(old: FloatArray, new: FloatArray, channel: int) -> float:
@@ -178,8 +182,14 @@ def _cool(old: FloatArray, new: FloatArray) -> float:
 
 
 def _contrast(old: FloatArray, new: FloatArray) -> float:
-    """Steps of lightness a third larger, apart from what runs into black or white."""
+    """Steps of lightness a third larger, apart from what runs into black or white.
+
+    A strong colour that has no room left changes its lightness otherwise: it does not count.
+    """
     was, now = old[::3, 0], new[::3, 0]
+    inside = ~_is_clipped(new[::3])
+    if inside.mean() >= _MIN_UNCLIPPED:
+        was, now = was[inside], now[inside]
     middles = float(np.median(was)), float(np.median(now))
     errors = [
         float(np.abs(np.clip(middles[1] + s * (was - middles[0]), 0.0, 100.0) - now).mean()) for s in _SLOPES
