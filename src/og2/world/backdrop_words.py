@@ -25,11 +25,14 @@ _WIDE_PX = 192  # from this width on every second column is enough
 _MIN_TILE_STEP = 3.0  # CIELAB L between the darker and the lighter pixels of a row of the floor
 _MIN_ROW_PX = 12
 _MAX_BROKEN = 1.6  # dE from its plane that a gradient may be (95th percentile)
-_MAX_GRADIENT_LEFT = 0.3
+_MAX_ACROSS = 2.0  # and that its colours may run across its direction
+_MAX_GRADIENT_LEFT = 0.35
+_TILE_STEP, _MIN_ON_THE_WAY = 10.0, 0.68  # dE between old and wanted tiles from which the way is measured
 _EVEN_DE, _MIN_EVEN = 4.0, 0.85  # of a wall, or of a floor's two tones
 _MAX_WALL = 0.28  # of the height: no floor begins higher
 _TONES = (4.6, 9.5)  # dE between a floor's tones; 6.5 in the world
 _MAX_WALL_CHROMA = 6.0  # 3.6 in the world
+_WALL_BELOW = 1.5  # L that a wall may be below the lighter tiles; in the world it is above
 Lab = tuple[float, float, float]
 
 
@@ -54,29 +57,54 @@ def same_name(a: str | None, b: str | None) -> bool:
     return a is not None and b is not None and sorted(a.split(" to ")) == sorted(b.split(" to "))
 
 
-def unmade(views: tuple[View, View], wanted: str) -> str:
-    """Why the result's backdrop is not wholly one of the wanted family, or "" when it is.
+def unmade(views: tuple[View, View], wanted: str, name: str | None = None) -> str:
+    """Why the result's backdrop is not wholly one of the wanted family and name, or "" when it is.
 
-    views: of source and result. A wall is even, a floor has two tones and no others; a gradient is one plane
-    of colour; where there is none, none of the source's is left.
+    views: of source and result. A wall is even, a floor has two tones and no others, of the wanted colour; a
+    gradient is one plane of colour that runs in one direction; of the source's gradient nothing is left.
     """
     before, after = views
     known = ~dilate(before.mask | after.mask, 3.0)
-    if known.mean() < 0.15 or wanted == "landscape":
+    if known.mean() < 0.15:
         return ""
     lab = smooth(after.lab)
-    plane, slope = _plane(lab, known)
-    if wanted == "tiles":
-        return _broken_floor(lab, known, plane)
+    plane, _ = _plane(lab, known)
     if wanted == "gradient":
         off = float(np.quantile(distance(lab, plane)[known], 0.95))
-        return f"the gradient is broken ({off:.1f} dE)" if off > _MAX_BROKEN else ""
-    old_plane, old_slope = _plane(before.lab, known)
-    if name_backdrop(before)[0].value != "gradient" or min(old_slope, _MIN_SLOPE) < _MIN_SLOPE or slope < 1.0:
+        across = float(np.linalg.svd(_slopes(plane), compute_uv=False)[1])
+        broken = off > _MAX_BROKEN or across > _MAX_ACROSS
+        return f"the gradient is broken ({off:.1f} dE), or two of them ({across:.1f} dE)" if broken else ""
+    reason = _broken_floor(lab, known, plane) if wanted == "tiles" else ""
+    if reason == "" and wanted == "tiles" and name in palette.BACKGROUNDS:
+        was, now = (_light_tone(view.lab, known) for view in views)
+        toward = np.asarray(palette.BACKGROUNDS[name]) - was
+        if float(np.linalg.norm(toward)) >= _TILE_STEP:
+            share = float((now - was) @ toward / (toward @ toward))
+            reason = f"only {share:.2f} of the way to {name} tiles" if share < _MIN_ON_THE_WAY else ""
+    return reason or _gradient_left(before, known, plane, only_across=wanted in ("landscape", "tiles"))
+
+
+def _slopes(plane: FloatArray) -> FloatArray:
+    """How far a plane runs from side to side and from top to bottom.   Shape: (2, 3)."""
+    return np.stack([plane[0, -1] - plane[0, 0], plane[-1, 0] - plane[0, 0]])
+
+
+def _gradient_left(before: View, known: BoolArray, plane: FloatArray, only_across: bool) -> str:
+    """Whether the source was a gradient that can still be seen; from side to side alone, where the new
+    backdrop itself runs from top to bottom."""
+    was, now = (_slopes(p)[: 1 if only_across else 2] for p in (_plane(before.lab, known)[0], plane))
+    if float(np.linalg.norm(was)) < _MIN_SLOPE or name_backdrop(before)[0].value != "gradient":
         return ""
-    was, now = (np.concatenate([p[0, 0] - p[-1, -1], p[0, -1] - p[-1, 0]]) for p in (old_plane, plane))
-    left = float(was @ now) / float(was @ was)
+    left = float((was * now).sum() / (was * was).sum())
     return f"{left:.2f} of the old gradient is left" if left > _MAX_GRADIENT_LEFT else ""
+
+
+def _light_tone(lab: FloatArray, known: BoolArray) -> FloatArray:
+    """The lighter colour of a floor."""
+    floor = known.copy()
+    floor[: round(0.6 * known.shape[0])] = False
+    values = lab[floor] if floor.sum() >= 20 else lab[known]
+    return np.median(values[values[:, 0] >= np.median(values[:, 0])], axis=0)
 
 
 def _broken_floor(lab: FloatArray, known: BoolArray, plane: FloatArray) -> str:
@@ -102,8 +130,8 @@ def _broken_floor(lab: FloatArray, known: BoolArray, plane: FloatArray) -> str:
     middle = np.median(lab[wall], axis=0)
     of_wall = float((distance(lab[wall], middle) <= _EVEN_DE).mean())
     step = float(np.linalg.norm(toward))
-    if math.hypot(middle[1], middle[2]) > _MAX_WALL_CHROMA:
-        return "the wall behind the floor has a colour"
+    if math.hypot(middle[1], middle[2]) > _MAX_WALL_CHROMA or middle[0] < light[0] - _WALL_BELOW:
+        return "what is behind the floor is no wall, which is lighter and has hardly a colour"
     if not _TONES[0] <= step <= _TONES[1] or min(of_floor, of_wall) < _MIN_EVEN:
         return f"wall and floor are {of_wall:.2f} and {of_floor:.2f} even, tiles {step:.1f} dE apart"
     return ""
@@ -243,12 +271,7 @@ def _landscape(view: View, known: BoolArray) -> Word:
 
 def _tiles(view: View, known: BoolArray) -> Word:
     """Named by the tiles' colour, the lighter ones; the wall above them is nearly colourless."""
-    height = known.shape[0]
-    floor = known.copy()
-    floor[: round(0.6 * height)] = False
-    if floor.sum() < 20:
+    if known[round(0.6 * known.shape[0]) :].sum() < 20:
         return Word(None, 0.0, "the floor is hidden")
-    values = view.lab[floor]
-    light = values[values[:, 0] >= np.median(values[:, 0])]
-    lab = np.median(light, axis=0)
+    lab = _light_tone(view.lab, known)
     return _nearest({name: float(distance(lab, np.asarray(c))) for name, c in palette.BACKGROUNDS.items()})

@@ -142,7 +142,9 @@ def make_background(rng: Generator, split: str, world: World) -> Edit | None:
         return None
     while True:
         new = empty_scene(rng, world, pick_by_odds(rng, world.backdrops))
-        if (new.backdrop_kind, new.background) != (source.backdrop_kind, source.background):
+        # A gradient looks the same from either end.
+        old_ends, new_ends = (sorted(scene.background.split(" to ")) for scene in (source, new))
+        if (new.backdrop_kind, new_ends) != (source.backdrop_kind, old_ends):
             break
     target = replace(
         source, background=new.background, background_lab=new.background_lab, backdrop=new.backdrop

@@ -43,7 +43,7 @@ _TONES_APART = {"white": 38.0, "black": 21.5}  # L between a pattern's tones; le
 _MIN_TONES_APART = 18.5
 _MIN_NEW_BACKDROP = 0.68  # of the way to the new one
 _MIN_PLACE_PX = 8
-_MIN_GROWN = 0.78  # of the object's own colour, where it has grown
+_MIN_GROWN, _MIN_GROWN_PATTERN = 0.78, 0.64  # of the object's own colour, where it has grown
 _NEARLY = 5.0  # the score of something that is there but not decided
 _MET = 7.0
 
@@ -102,9 +102,8 @@ def judge_object_edit(scenario: Scenario, rule: EditRequirements) -> Found:
     if lost:
         found.aspects.append(Aspect("others", 0.0, met=False, reason=f"lost or changed: {', '.join(lost)}"))
     if found.left:
-        names = ", ".join(f"{o.color or 'unclear'} {o.shape or 'thing'}" for o in found.left)
-        reason = f"too much in the picture: {names}"
-        found.aspects.append(Aspect("nothing else", 0.0, met=False, reason=reason))
+        reason = ", ".join(f"{o.color or 'unclear'} {o.shape or 'thing'}" for o in found.left)
+        found.aspects.append(Aspect("nothing else", 0.0, False, f"too much in the picture: {reason}"))
     return found
 
 
@@ -220,9 +219,8 @@ def _remove(scenario: Scenario, _: EditRequirements, subject: Detected | None, f
     assert scenario.after.view is not None
     assert scenario.before.view is not None
     rest = trace((scenario.before.view, scenario.after.view), subject.mask, np.asarray(subject.lab))
-    met = rest <= MAX_TRACE
-    reason = "" if met else f"a trace of the object is left ({rest:.1f} dE)"
-    found.aspects.append(Aspect("gone", rate("trace", rest), met, reason))
+    reason = "" if rest <= MAX_TRACE else f"a trace of the object is left ({rest:.1f} dE)"
+    found.aspects.append(Aspect("gone", rate("trace", rest), not reason, reason))
 
 
 def _nothing_left(scenario: Scenario, subject: Detected, new: Detected, found: Found) -> None:
@@ -278,8 +276,8 @@ def _replace(scenario: Scenario, rule: EditRequirements, subject: Detected | Non
     _worded(found, "color", rule.color or subject.color, new.color, new.words["color"].reason)
     _stayed(scenario, found, subject, new, _MAX_MOVED)
     _nothing_left(scenario, subject, new, found)
-    if new.fill == "flat":
-        _grown_wholly(scenario, found, subject, new)
+    if new.fill == "flat" or new.color != "white":  # of white's two tones one may be the backdrop's
+        _grown_wholly(scenario, found, subject, new, _MIN_GROWN if new.fill == "flat" else _MIN_GROWN_PATTERN)
 
 
 def _stayed(scenario: Scenario, found: Found, subject: Detected, new: Detected, most: float) -> None:
@@ -290,8 +288,8 @@ def _stayed(scenario: Scenario, found: Found, subject: Detected, new: Detected, 
     )
     moved = away / math.sqrt(max(float(subject.mask.sum()), 1.0) / math.pi)
     met = moved <= most
-    reason = "" if met else f"it moved by {moved:.1f} of its radius"
-    found.aspects.append(Aspect("place", rate("moved", moved), met, reason))
+    said = f"it moved by {moved:.1f} of its radius"
+    found.aspects.append(Aspect("place", rate("moved", moved), met, "" if met else said))
 
 
 def _material(scenario: Scenario, rule: EditRequirements, subject: Detected | None, found: Found) -> None:
@@ -349,7 +347,9 @@ def _resize(scenario: Scenario, rule: EditRequirements, subject: Detected | None
     found.aspects.append(Aspect("size", rate("scale", error), met, reason))
 
 
-def _grown_wholly(scenario: Scenario, found: Found, subject: Detected, new: Detected) -> None:
+def _grown_wholly(
+    scenario: Scenario, found: Found, subject: Detected, new: Detected, least: float = _MIN_GROWN
+) -> None:
     """Whether the object has its own colour also where it was not before."""
     assert scenario.after.view is not None
     view, inside = scenario.after.view, erode(new.mask, 1.0)
@@ -360,7 +360,7 @@ def _grown_wholly(scenario: Scenario, found: Found, subject: Detected, new: Dete
     amount = ((view.lab - view.background) * toward).sum(axis=-1) / np.maximum((toward**2).sum(axis=-1), 1.0)
     usual = float(amount[core].mean()) if core.sum() >= _MIN_PLACE_PX else 1.0
     share = float(amount[fresh].mean()) / max(usual, 0.1)
-    met = share >= _MIN_GROWN
+    met = share >= least
     reason = "" if met else f"where it has grown it is faint ({share:.2f} of its colour)"
     found.aspects.append(Aspect("grown", rate("color", share), met, reason))
 
@@ -374,7 +374,7 @@ def _background(scenario: Scenario, rule: EditRequirements, _: Detected | None, 
     family, name = name_backdrop(seen[1], expected=rule.backdrop)
     if rule.backdrop is not None:
         _worded(found, "backdrop", rule.backdrop, family.value, family.reason)
-        reason = unmade(seen, rule.backdrop)
+        reason = unmade(seen, rule.backdrop, rule.background)
         found.aspects.append(Aspect("whole", _NEARLY if reason else 10.0, not reason, reason))
     if rule.background is not None:
         met = same_name(name.value, rule.background)
