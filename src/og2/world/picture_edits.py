@@ -164,7 +164,8 @@ def _is_clipped(lab: FloatArray) -> BoolArray:
 
 
 def _shift(old: FloatArray, new: FloatArray, channel: int) -> float:
-    return float(np.median(new[:, channel]) - np.median(old[:, channel]))
+    """The usual change of a channel, pixel by pixel: of sky and ground no single middle stands for both."""
+    return float(np.median(new[:, channel] - old[:, channel]))
 
 
 def _night(old: FloatArray, new: FloatArray) -> float:
@@ -195,7 +196,7 @@ def _contrast(old: FloatArray, new: FloatArray) -> float:
         float(np.abs(np.clip(middles[1] + s * (was - middles[0]), 0.0, 100.0) - now).mean()) for s in _SLOPES
     ]
     fitting = [s for s, error in zip(_SLOPES, errors, strict=True) if error <= min(errors) + 0.05]
-    return (max(fitting) - 1.0) / 0.32
+    return (max(fitting) - 1.0) / 0.37
 
 
 def _faded(old: FloatArray, new: FloatArray) -> float:

@@ -28,7 +28,7 @@ _BLOCKS = (14, 44)  # along the shorter side
 _SEPIA_B, _SEPIA_SPREAD = 15.5, 6.0
 _SAME_LIGHT, _SOFTENED_PX = 2.2, 1.5  # L that a sepia picture may be off, softened by so much
 _MAX_FILLED = 0.34  # of an object's colour inside its outline
-_MIN_LINE = 0.45  # of it along the outline
+_MIN_LINE, _MIN_STOOD_OUT = 0.45, 8.0  # of how it stood out along the outline; dE
 _PAPER_L, _MIN_PAPER = 92.0, 0.80
 _MIN_DOTS = 0.12  # of the fine detail's power at four frequencies
 _MIN_EVEN = 0.35  # of the mean detail on every side of the picture
@@ -114,7 +114,6 @@ def _outline(scenario: Scenario, view: View) -> tuple[float, float]:
         return 0.0, 0.0
     toward = old - behind
     shared, whole = ((lab * toward).sum(axis=-1) for lab in (new - behind, toward))
-    left = shared / np.maximum(whole, 60.0)
     inside = erode(view.mask, 3.0)
     if inside.sum() < 12:
         inside = erode(view.mask, 2.0)
@@ -122,7 +121,9 @@ def _outline(scenario: Scenario, view: View) -> tuple[float, float]:
     sides = [inside, *outer_sides(inside)] if inside.any() else []
     mean, *others = [float(shared[side].sum() / max(whole[side].sum(), 60.0)) for side in sides] or [1.0, 1.0]
     filled = max(others)
-    line = float(left[view.mask & ~erode(view.mask, 1.5)].mean())
+    rim = view.mask & ~erode(view.mask, 1.5)  # a line may be of a pattern's other tone
+    stands_out, stood_out = (float(distance(lab, behind)[rim].mean()) for lab in (new, old))
+    line = stands_out / max(stood_out, _MIN_STOOD_OUT)
     hollow = min((1.0 - mean) / (1.0 - _MAX_FILLED), (1.0 - filled) / (1.0 - 1.7 * _MAX_FILLED))
     free = ~dilate(view.mask, 3.0)
     same = float((distance(old, new)[free] <= _SAME_DE).mean()) if free.any() else 1.0
