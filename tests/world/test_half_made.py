@@ -143,3 +143,30 @@ def test_the_certificate_mixes_after_the_vae_and_not_before(monkeypatch):
     mixtures = [kind for kind in MIXTURES if kind in found["edit/plain remove|VAE|0"]]
     assert mixtures
     assert asked[1:] == [2] * len(mixtures)
+
+
+def test_a_new_gradient_is_not_the_old_one_from_its_other_end():
+    rng = np.random.default_rng(12)
+    for _ in range(150):
+        edit = sample_edit(rng, ("background",), world="full")
+        assert edit.source.backdrop_kind != edit.target.backdrop_kind or sorted(
+            edit.source.background.split(" to ")
+        ) != sorted(edit.target.background.split(" to "))
+
+
+def test_a_ring_half_filled_is_no_circle_in_its_place():
+    def is_filled(edit):
+        return edit.requirements.shape == "circle" and any(o.shape == "ring" for o in edit.source.objects)
+
+    draft = drawn("replace", 1, lambda e: is_filled(e) and e.requirements.subject.shape == "ring")[0]
+    before, after = draft.draw(draft.edit.source), draft.draw(draft.edit.target)
+    assert accepted(draft, after)
+    assert not accepted(draft, (0.5 * before + 0.5 * after + 0.5).astype(np.uint8))
+
+
+def test_a_cooler_landscape_is_cool_though_sky_and_ground_have_no_one_middle():
+    def wanted(edit):
+        return edit.requirements.tone == "cool" and edit.source.background == "meadow"
+
+    for draft in drawn("tone", 3, wanted):
+        assert accepted(draft, draft.draw(draft.edit.target))
