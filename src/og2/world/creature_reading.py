@@ -19,7 +19,7 @@ from og2.world.words import Word
 
 MIN_AREA_PX = 260
 _EYE_HEIGHTS = (-0.47, -0.13)  # of the half height; a creature's are at -0.31 to -0.29
-_BODY = 0.9  # of the body's ellipse that is covered; a creature covers it all
+_BODY = 0.6  # of the ellipse that stands out; a dull body before a dull backdrop may do so by 0.7
 _FACING, _GAZE = 0.135, 0.21  # of the half width; of the eye's radius
 _OPEN_MOUTH = 0.044  # square radii: a closed one has 0.038 at most, an open one under blur 0.046 at least
 _ARM_EDGES = (-28.0, 22.0)  # degrees: below = down, above = up
