@@ -25,7 +25,7 @@ from og2.errors import ConfigError, RequestError
 from og2.evals.certificate import CLEAN, RIGHT, Certificate, Counts
 from og2.evals.conditions import CONDITIONS, INKED, SHIFTED, VAE, as_it_is, corrupted, drawn_for, shifted
 from og2.evals.context_near_miss import HALF, half_removed_subject, wrong_scenes
-from og2.evals.edit_near_miss import EDIT_NEAR_MISSES
+from og2.evals.edit_near_miss import EDIT_NEAR_MISSES, MIXTURES, mixed_again
 from og2.evals.items import PLAIN_DRAW, PLAIN_EDITS, SCORED_EDITS, least_px
 from og2.evals.near_miss import (
     T2I_NEAR_MISSES,
@@ -83,11 +83,16 @@ class Plan:
 @dataclass(frozen=True)
 class Case:
     """One thing to score: the kind of picture, the clean picture, and whether it is accepted once
-    corrupted."""
+    corrupted.
+
+    mixed_of: source and target of a picture that is a mixture of both. A VAE that draws things whole makes
+    them whole: the mixture is made of both once they went through it.
+    """
 
     kind: str
     picture: Picture
     accepts: Callable[[Picture], bool]
+    mixed_of: tuple[Picture, Picture] | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,13 @@ class Blocks:
 
     def _judged(self, job: Job, condition: str, requests: list[list[Case]]) -> Found:
         cases = [case for own in requests for case in own]
-        pictures = corrupted([c.picture for c in cases], condition, self.plan.vae, self._stream(job, 1))
+        rng = self._stream(job, 1)
+        pictures = corrupted([c.picture for c in cases], condition, self.plan.vae, rng)
+        if condition == VAE:
+            for i, case in enumerate(cases):
+                if case.mixed_of is not None:
+                    decoded = corrupted(case.mixed_of, condition, self.plan.vae, rng)
+                    pictures[i] = mixed_again(case.picture, case.mixed_of, decoded)
         found: Found = {}
         for case, picture in zip(cases, pictures, strict=True):
             k, n = found.get(case.kind, (0, 0))
@@ -271,8 +282,12 @@ def _edit_cases(kind: str, world: str) -> Maker:
         def accepts(picture: Picture) -> bool:
             return score_edit(source, picture, edit.requirements).success
 
-        wrong = [Case(kind, p, accepts) for kind, p in _wrong(EDIT_NEAR_MISSES, draft, rng, manner.kinds)]
-        return [Case(RIGHT, draft.draw(edit.target), accepts), *wrong]
+        ends = draft.draw(edit.source), draft.draw(edit.target)
+        wrong = [
+            Case(kind, p, accepts, ends if kind in MIXTURES else None)
+            for kind, p in _wrong(EDIT_NEAR_MISSES, draft, rng, manner.kinds)
+        ]
+        return [Case(RIGHT, ends[1], accepts), *wrong]
 
     return make
 

@@ -6,7 +6,7 @@ change, the right change to another subject, and damage beside it. Pure in the g
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -36,6 +36,9 @@ _POSES = {
     "facing": DIRECTIONS,
     "gaze": DIRECTIONS,
 }
+_TRIES = 20
+_SEEN = 24  # sum over the channels of a change that is seen
+_SEEN_SHARE = 0.008  # of the picture; an outline of the smallest object covers 1 %
 _IN_HALVES = ("motion", "retouch", "style", "tone", "text", "background", "extract")
 
 
@@ -64,12 +67,27 @@ def half_done(draft: EditDraft, rng: Generator) -> Picture | None:
 
 
 def side_damage(draft: EditDraft, rng: Generator) -> Picture | None:
-    """The edit is right, but something else changed or is new; beside what was cut out nothing white."""
+    """The edit is right, but something else changed or is new; beside what was cut out nothing white, in
+    another manner nothing that is hardly to be seen (a yellow thing on cream in sepia)."""
+    if draft.edit.kind == "style":
+        return _damage_seen(draft, rng)
     if draft.edit.kind != "extract":
         return damage_beside(draft, rng)
     while (more := place_object(rng, draft.edit.target, 3)) is not None:
         if more.objects[-1].color != "white":
             return draft.draw(more)
+    return None
+
+
+def _damage_seen(draft: EditDraft, rng: Generator) -> Picture | None:
+    right = draft.draw(draft.edit.target).astype(int)
+    for _ in range(_TRIES):
+        picture = damage_beside(draft, rng)
+        if picture is None:
+            return None
+        step = np.abs(picture - right).sum(axis=-1)
+        if float((step >= _SEEN).mean()) >= _SEEN_SHARE:
+            return picture
     return None
 
 
@@ -166,3 +184,18 @@ EDIT_NEAR_MISSES: dict[str, Callable[[EditDraft, Generator], Picture | None]] = 
     "side damage": side_damage,
     "another subject": another_subject,
 }
+MIXTURES = ("half done", "ghost")  # kinds that are source and target, pixel by pixel in shares
+
+
+def mixed_again(mixture: Picture, ends: Sequence[Picture], others: Sequence[Picture]) -> Picture:
+    """The same mixture of two other pictures.
+
+    mixture: of the two `ends`; its share of the second is found for every pixel, 1 where they are alike.
+    Shapes: all (H, W, 3).
+    """
+    first, second, mixed = (p.astype(np.float64) for p in (*ends, mixture))
+    step = second - first
+    length = (step**2).sum(axis=-1, keepdims=True)
+    share = ((mixed - first) * step).sum(axis=-1, keepdims=True) / np.maximum(length, 1.0)
+    share = np.clip(np.where(length > 0.0, share, 1.0), 0.0, 1.0)
+    return (others[0] * (1.0 - share) + others[1] * share + 0.5).astype(np.uint8)

@@ -22,6 +22,7 @@ from og2.world.pixels import (
     medians,
     plane,
     quantile,
+    smooth,
 )
 from og2.world.words import Word
 
@@ -35,6 +36,15 @@ _MIN_GRAIN = 0.25  # dE, standard deviation of the coarse variation
 _WIDE_PX = 192  # from this width on every second column is enough
 _MIN_TILE_STEP = 3.0  # CIELAB L between the darker and the lighter pixels of a row of the floor
 _MIN_ROW_PX = 12
+_MAX_BROKEN = 1.6  # dE from its plane that a gradient may be (95th percentile)
+_MAX_ACROSS = 2.0  # and that its colours may run across its direction
+_MAX_GRADIENT_LEFT = 0.35
+_TILE_STEP, _MIN_ON_THE_WAY = 10.0, 0.68  # dE between old and wanted tiles from which the way is measured
+_EVEN_DE, _MIN_EVEN = 4.0, 0.85  # of a wall, or of a floor's two tones
+_MAX_WALL = 0.28  # of the height: no floor begins higher
+_TONES = (4.6, 9.5)  # dE between a floor's tones; 6.5 in the world
+_MAX_WALL_CHROMA = 6.0  # 3.6 in the world
+_WALL_BELOW = 1.5  # L that a wall may be below the lighter tiles; in the world it is above
 Lab = tuple[float, float, float]
 
 
@@ -77,6 +87,86 @@ def _measure(view: View, known: BoolArray) -> _Backdrop:
 def same_name(a: str | None, b: str | None) -> bool:
     """Whether two names of backdrops mean the same; the two ends of a gradient may be swapped."""
     return a is not None and b is not None and sorted(a.split(" to ")) == sorted(b.split(" to "))
+
+
+def unmade(views: tuple[View, View], wanted: str, name: str | None = None) -> str:
+    """Why the result's backdrop is not wholly one of the wanted family and name, or "" when it is.
+
+    views: of source and result. A wall is even, a floor has two tones and no others, of the wanted colour; a
+    gradient is one plane of colour that runs in one direction; of the source's gradient nothing is left.
+    """
+    before, after = views
+    known = ~dilate(before.mask | after.mask, 3.0)
+    if known.mean() < 0.15:
+        return ""
+    lab = smooth(after.lab)
+    through, _ = _plane(lab, known)
+    if wanted == "gradient":
+        off = quantile(distance(lab, through)[known], 0.95)
+        across = float(np.linalg.svd(_slopes(through), compute_uv=False)[1])
+        broken = off > _MAX_BROKEN or across > _MAX_ACROSS
+        return f"the gradient is broken ({off:.1f} dE), or two of them ({across:.1f} dE)" if broken else ""
+    reason = _broken_floor(lab, known, through) if wanted == "tiles" else ""
+    if reason == "" and wanted == "tiles" and name in palette.BACKGROUNDS:
+        was, now = (_light_tone(view.lab, known) for view in views)
+        toward = np.asarray(palette.BACKGROUNDS[name]) - was
+        if float(np.linalg.norm(toward)) >= _TILE_STEP:
+            share = float((now - was) @ toward / (toward @ toward))
+            reason = f"only {share:.2f} of the way to {name} tiles" if share < _MIN_ON_THE_WAY else ""
+    return reason or _gradient_left(before, known, through, only_across=wanted in ("landscape", "tiles"))
+
+
+def _slopes(through: FloatArray) -> FloatArray:
+    """How far a plane runs from side to side and from top to bottom.   Shape: (2, 3)."""
+    return np.stack([through[0, -1] - through[0, 0], through[-1, 0] - through[0, 0]])
+
+
+def _gradient_left(before: View, known: BoolArray, through: FloatArray, only_across: bool) -> str:
+    """Whether the source was a gradient that can still be seen; from side to side alone, where the new
+    backdrop itself runs from top to bottom."""
+    was, now = (_slopes(p)[: 1 if only_across else 2] for p in (_plane(before.lab, known)[0], through))
+    if float(np.linalg.norm(was)) < _MIN_SLOPE or name_backdrop(before)[0].value != "gradient":
+        return ""
+    left = float((was * now).sum() / (was * was).sum())
+    return f"{left:.2f} of the old gradient is left" if left > _MAX_GRADIENT_LEFT else ""
+
+
+def _light_tone(lab: FloatArray, known: BoolArray) -> FloatArray:
+    """The lighter colour of a floor."""
+    floor = known.copy()
+    floor[: round(0.6 * known.shape[0])] = False
+    values = lab[floor] if floor.sum() >= 20 else lab[known]
+    return np.median(values[values[:, 0] >= np.median(values[:, 0])], axis=0)
+
+
+def _broken_floor(lab: FloatArray, known: BoolArray, through: FloatArray) -> str:
+    """Why this is no wall above a floor of two tones, or ""."""
+    row, _ = _horizon(lab - through, known)
+    if row is None:
+        return "no floor is seen"
+    reach = max(2, known.shape[0] // 24)
+    wall, floor = known.copy(), known.copy()
+    # The strongest step may be one between two rows of tiles.
+    wall[max(2, min(row - reach, round(_MAX_WALL * known.shape[0]))) :] = False
+    floor[: row + 2 * reach] = False
+    if min(int(wall.sum()), int(floor.sum())) < 20:
+        return ""
+    values = lab[floor]
+    is_light = values[:, 0] >= np.median(values[:, 0])
+    if is_light.all():
+        return "the floor has one tone"
+    light, dark = (np.median(values[chosen], axis=0) for chosen in (is_light, ~is_light))
+    toward = light - dark
+    along = np.clip((values - dark) @ toward / max(float(toward @ toward), 1.0), -0.3, 1.3)
+    of_floor = float((distance(values, dark + along[:, None] * toward) <= _EVEN_DE).mean())
+    middle = np.median(lab[wall], axis=0)
+    of_wall = float((distance(lab[wall], middle) <= _EVEN_DE).mean())
+    step = float(np.linalg.norm(toward))
+    if math.hypot(middle[1], middle[2]) > _MAX_WALL_CHROMA or middle[0] < light[0] - _WALL_BELOW:
+        return "what is behind the floor is no wall, which is lighter and has hardly a colour"
+    if not _TONES[0] <= step <= _TONES[1] or min(of_floor, of_wall) < _MIN_EVEN:
+        return f"wall and floor are {of_wall:.2f} and {of_floor:.2f} even, tiles {step:.1f} dE apart"
+    return ""
 
 
 def _family(view: View, seen: _Backdrop) -> Word:
@@ -218,12 +308,7 @@ def _landscape(view: View, seen: _Backdrop) -> Word:
 def _tiles(view: View, seen: _Backdrop) -> Word:
     """Named by the tiles' colour, the lighter ones; the wall above them is nearly colourless."""
     known = seen.known
-    height = known.shape[0]
-    floor = known.copy()
-    floor[: round(0.6 * height)] = False
-    if floor.sum() < 20:
+    if known[round(0.6 * known.shape[0]) :].sum() < 20:
         return Word(None, 0.0, "the floor is hidden")
-    values = view.lab[floor]
-    light = values[values[:, 0] >= np.median(values[:, 0])]
-    lab = medians(light)
+    lab = _light_tone(view.lab, known)
     return _nearest({name: float(distance(lab, np.asarray(c))) for name, c in palette.BACKGROUNDS.items()})

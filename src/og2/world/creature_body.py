@@ -140,6 +140,9 @@ def _eyes(lab: FloatArray, part: BoolArray) -> tuple[tuple[Eye, Eye] | None, Boo
             rated.append((share * math.sqrt(float(core.sum())), core))
     if len(rated) < 2:
         return None, white
+    # A single dark pixel beside a horn is no core where there are two larger ones.
+    larger = [r for r in rated if r[1].sum() > 1]
+    rated = larger if len(larger) > 1 else rated
     cores = [core for _, core in sorted(rated, key=lambda r: -r[0])[:2]]
     cores.sort(key=lambda c: float(np.nonzero(c)[1].mean()))
     middles = [(float(np.nonzero(c)[1].mean()), float(np.nonzero(c)[0].mean())) for c in cores]

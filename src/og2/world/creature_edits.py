@@ -15,7 +15,8 @@ import numpy as np
 
 from og2.world.background import window
 from og2.world.creature_body import Eye, Frame, find_frame
-from og2.world.creature_reading import MEASURES, SeenCreature
+from og2.world.creature_parts import DARK, MOUTH_Y, TONGUE, astray_of, lips_of, reach_of, tongue_of
+from og2.world.creature_reading import MEASURES, SeenCreature, ear_bands
 from og2.world.identity import creature_distance
 from og2.world.measures import Aspect, at_size, overlap, rate
 from og2.world.object_edits import Found, Scenario, match_others
@@ -33,6 +34,7 @@ _MAX_DISTANCE = 1.3  # between the measures before and after: a moved creature h
 _CHANGED_DE = 12.0
 _OWN_COLOR_DE = 9.0
 _MIN_OWN = 0.28  # of what changed; a faint change has next to nothing
+_MIN_OWN_GAZE = 0.15
 _MIN_FACE = 0.85  # of the face that is found where it moved to, to a pixel
 _MIN_GROWN = 0.45  # of the tail's area, on the side it moved to
 _CORE_STEP = 0.42  # of the eye's radius: how far one step of the gaze takes the dark core
@@ -42,15 +44,18 @@ _EYE_GAP = 0.05  # radii between two eyes at least
 _MAX_EYE_MOVE = 0.055
 _MAX_LEFT = 0.30  # of a part that had to go
 _MAX_LEFT_ARM = 0.15
+_MAX_ASTRAY = 0.2  # of an arm's area
 _LIMB_RATIO = (0.60, 1.65)
-_REACH_RATIO = (0.87, 1.15)
-_SHOULDER = (0.82, 0.10)  # of the half width; radii below the middle
+_REACH_RATIO = (0.84, 1.15)
 _OPEN_AREA, _CLOSED_AREA = 0.062, 0.055  # square radii
 _OPEN_HEIGHT, _CLOSED_HEIGHT = 0.050, 0.050  # standard deviations, radii
+_MIN_LIPS = 0.85  # of them that are dark
+_MIN_TONGUE = 0.7  # of it in either half
 _MAX_ASKEW = 0.05  # radii between the middles of mouth and eyes
 _MIN_MOUTH_WIDTH = 0.068
-_EYE_Y, _MOUTH_Y = -0.30, 0.17  # of the half height
-_WHITE, _DARK, _TONGUE = (np.array(lab) for lab in ((98.0, 0.0, 0.0), (14.0, 3.0, 1.0), (52.0, 58.0, 28.0)))
+_TAIL_TOP = -0.62  # radii; above it are ears
+_EYE_Y = -0.30  # of the half height
+_WHITE = np.array((98.0, 0.0, 0.0))
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,7 @@ def judge_motion(
         return
     _pose_word(found, asked, value, pair.after)
     for word in POSE_WORDS:
-        # The mouth moves with a face, and the face is compared as a whole.
-        if word != asked and (word, asked) != ("mouth", "facing"):
+        if word != asked:
             _same_pose_word(found, word, pair, may_be_unread=asked != "facing")
     zone = _zone(pair, asked)
     _same_elsewhere(found, pair, zone, ())
@@ -177,12 +181,12 @@ def _zone(pair: _Pair, what: str) -> BoolArray:
     if what in ("gaze", "eyes"):
         return inside & (np.abs(v - _EYE_Y * high) < 0.38)
     if what == "mouth":
-        return inside & (np.abs(v - _MOUTH_Y * high) < 0.26) & (np.abs(u - pair.old.face) < 0.34)
+        return inside & (np.abs(v - MOUTH_Y * high) < 0.26) & (np.abs(u - pair.old.face) < 0.34)
     if what == "spots":
         return inside & (v > 0.12 * high)
     beside = (ellipse > 0.92) & (np.abs(u) > 0.55 * pair.old.wide) & (v < 1.3)
     if what == "facing":
-        face = inside & (v < _MOUTH_Y * high + 0.26)
+        face = inside & (v < MOUTH_Y * high + 0.26)
         return face | beside if _tail_side(pair.before) != _tail_side(pair.after) else face
     return beside & ((u < 0) == (what == "left_arm"))
 
@@ -227,9 +231,10 @@ def _own_colors(found: Found, pair: _Pair, zone: BoolArray, what: str) -> None:
         off.append(np.where(outside, distance(values, pair.behind[changed]), np.inf))
         off.append(np.where(outside, _off(values, pair.old.second_lab), np.inf))
     if what in ("gaze", "eyes", "facing", "mouth"):
-        off += [_off(values, lab) for lab in (_WHITE, _DARK, _TONGUE)]
+        off += [_off(values, lab) for lab in (_WHITE, DARK, TONGUE)]
     share = float((np.min(off, axis=0) < _OWN_COLOR_DE).mean())
-    met = share >= _MIN_OWN
+    # Eyes are small and mostly edge; how far their cores went is measured by itself.
+    met = share >= (_MIN_OWN_GAZE if what == "gaze" else _MIN_OWN)
     reason = "" if met else f"only {share:.2f} of what changed is of the creature's colours: it is faint"
     score = float(np.interp(share, (0.1, _MIN_OWN, 0.6), (0.0, 7.0, 10.0)))
     found.aspects.append(Aspect("clear", score, met, reason))
@@ -243,27 +248,19 @@ def _off(values: FloatArray, color: FloatArray) -> FloatArray:
 
 def _whole_arm(pair: _Pair, zone: BoolArray, _: str) -> tuple[bool, str]:
     """The old arm is gone, the new one has its size and reaches as far from the shoulder."""
+    zone = zone & ~ear_bands(pair.old)
     old, new = zone & pair.old.is_limb, zone & pair.new.is_limb
     gone = old & ~dilate(new, 1.5)
     stays = _off(pair.new.lab, pair.old.skin) < _OWN_COLOR_DE
     left = float(stays[gone].mean()) if gone.sum() >= 6 else 0.0
     ratio = float(new.sum()) / max(float(old.sum()), 1.0)
-    reach = _reach(pair.new, new, zone) / max(_reach(pair.old, old, zone), 0.1)
-    met = left <= _MAX_LEFT_ARM and _LIMB_RATIO[0] <= ratio <= _LIMB_RATIO[1]
+    reach = reach_of(pair.new, new, zone) / max(reach_of(pair.old, old, zone), 0.1)
+    astray = max(astray_of(pair.new, new & (pair.new.u * side > 0), side) for side in (-1.0, 1.0))
+    met = left <= _MAX_LEFT_ARM and astray <= _MAX_ASTRAY and _LIMB_RATIO[0] <= ratio <= _LIMB_RATIO[1]
     met = met and _REACH_RATIO[0] <= reach <= _REACH_RATIO[1]
-    said = f"{left:.2f} of the old arm is left, the new has {ratio:.2f} of its area, {reach:.2f} of its reach"
+    said = f"{max(left, astray):.2f} of the old arm is left, the new has {ratio:.2f} of its area"
+    said += f", {reach:.2f} of its reach"
     return met, "" if met else said
-
-
-def _reach(frame: Frame, limbs: BoolArray, zone: BoolArray) -> float:
-    """How far the largest limb goes from the shoulder, in radii, across a tail too; 0 without one."""
-    parts = [part & limbs for part in components(limbs | (zone & frame.is_second), smallest=3)]
-    largest = max(parts, key=lambda part: int(part.sum()), default=limbs)
-    if not largest.any():
-        return 0.0
-    side = 1.0 if float(frame.u[largest].mean()) > 0 else -1.0
-    away = np.hypot(side * frame.u - _SHOULDER[0] * frame.wide, frame.v - _SHOULDER[1])
-    return float(np.quantile(away[largest], 0.98))
 
 
 def _whole_gaze(pair: _Pair, _: BoolArray, value: str) -> tuple[bool, str]:
@@ -295,7 +292,7 @@ def _whole_face(pair: _Pair, _: BoolArray, __: str) -> tuple[bool, str]:
     """The face as a whole moved to that side, and the tail changed sides with it."""
     masks = []
     for frame in (pair.old, pair.new):
-        region = frame.ellipse(0.96) & (frame.v < _MOUTH_Y * frame.high + 0.22) & ~frame.is_second
+        region = frame.ellipse(0.96) & (frame.v < MOUTH_Y * frame.high + 0.22) & ~frame.is_second
         masks.append(region & (distance(frame.lab, frame.skin) > 20.0))
     steps = [sum(eye.x for eye in frame.eyes) / 2 for frame in (pair.old, pair.new)]
     old, new = _moved(masks[0], round(steps[1] - steps[0])), masks[1]
@@ -305,7 +302,7 @@ def _whole_face(pair: _Pair, _: BoolArray, __: str) -> tuple[bool, str]:
     if _tail_side(pair.before) == _tail_side(pair.after):
         return True, ""
     side = _tail_side(pair.before)
-    beside = (pair.ellipse > 1.1) & (pair.old.v > -0.9) & (pair.old.v < 0.9)
+    beside = (pair.ellipse > 1.1) & (pair.old.v > _TAIL_TOP) & (pair.old.v < 0.9)
     outward = pair.old.u / pair.old.wide
     tail = beside & (side * outward > 0.6) & pair.old.is_second
     if tail.sum() < 0.03 * pair.old.body.r**2:
@@ -330,7 +327,7 @@ def _whole_mouth(pair: _Pair, zone: BoolArray, value: str) -> tuple[bool, str]:
     """The mouth is a whole oval or a whole line, under the middle of the eyes."""
     new = pair.new
     away = np.minimum(distance(new.lab, new.skin), distance(new.lab, new.second_lab))
-    mouth = zone & (np.minimum(distance(new.lab, _DARK), distance(new.lab, _TONGUE)) < away)
+    mouth = zone & (np.minimum(distance(new.lab, DARK), distance(new.lab, TONGUE)) < away)
     parts = components(mouth, smallest=3)
     if not parts:
         return False, "no mouth is seen"
@@ -339,7 +336,10 @@ def _whole_mouth(pair: _Pair, zone: BoolArray, value: str) -> tuple[bool, str]:
     height, width = float(new.v[mouth].std()), float(new.u[mouth].std())
     askew = abs(float(new.u[mouth].mean()) - new.face)
     if value == "open":
-        met = area >= _OPEN_AREA and height >= _OPEN_HEIGHT
+        lips = lips_of(new)
+        covered = float(mouth[lips].mean()) if lips.any() else 1.0
+        met = area >= _OPEN_AREA and height >= _OPEN_HEIGHT and covered >= _MIN_LIPS
+        met = met and tongue_of(new) >= _MIN_TONGUE
     else:
         met = area <= _CLOSED_AREA and height <= _CLOSED_HEIGHT
     met = met and askew <= _MAX_ASKEW and width >= _MIN_MOUTH_WIDTH
@@ -348,8 +348,8 @@ def _whole_mouth(pair: _Pair, zone: BoolArray, value: str) -> tuple[bool, str]:
 
 
 def _no_spots(found: Found, pair: _Pair, zone: BoolArray) -> None:
-    old, below = pair.old, pair.old.v > (_MOUTH_Y + 0.12) * pair.old.high
-    mouth = ((old.u - old.face) / 0.25) ** 2 + ((old.v - _MOUTH_Y * old.high) / 0.20) ** 2 < 1.0
+    old, below = pair.old, pair.old.v > (MOUTH_Y + 0.12) * pair.old.high
+    mouth = ((old.u - old.face) / 0.25) ** 2 + ((old.v - MOUTH_Y * old.high) / 0.20) ** 2 < 1.0
     parts = [
         part
         for part in components(zone & old.is_second & ~mouth, smallest=3)

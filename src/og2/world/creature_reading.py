@@ -18,6 +18,8 @@ from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance
 from og2.world.words import Word
 
 MIN_AREA_PX = 260
+_EYE_HEIGHTS = (-0.47, -0.13)  # of the half height; a creature's are at -0.31 to -0.29
+_BODY = 0.6  # of the ellipse that stands out; a dull body before a dull backdrop may do so by 0.7
 _FACING, _GAZE = 0.135, 0.21  # of the half width; of the eye's radius
 _OPEN_MOUTH = 0.044  # square radii: a closed one has 0.038 at most, an open one under blur 0.046 at least
 _ARM_EDGES = (-28.0, 22.0)  # degrees: below = down, above = up
@@ -72,7 +74,7 @@ def read_creature(view: View, part: BoolArray) -> SeenCreature | None:
         return None
     around, where = window(view, part)
     seen = find_frame(around, fill_holes(part[where]))
-    if seen is None:
+    if seen is None or not _has_face(seen):
         return None
     arms = [_arm(seen, sign) for sign in (-1.0, 1.0)]
     facing = _direction(seen.face / seen.wide, _FACING)
@@ -102,6 +104,14 @@ def read_creature(view: View, part: BoolArray) -> SeenCreature | None:
     height, width = part.shape
     center = ((where[1].start + seen.body.x) / width, (where[0].start + seen.body.y) / height)
     return SeenCreature(words, measures, box, center, part, horns, spots)
+
+
+def _has_face(seen: Frame) -> bool:
+    """Whether both eyes are where a creature has them, in a body that is whole: checks and letters have
+    white discs around dark cores too."""
+    heights = [(eye.y - seen.body.y) / seen.body.b for eye in seen.eyes]
+    low, high = _EYE_HEIGHTS
+    return low < min(heights) and max(heights) < high and float(seen.part[seen.ellipse(0.95)].mean()) > _BODY
 
 
 def _arm(seen: Frame, sign: float) -> tuple[float, float]:
@@ -190,6 +200,15 @@ def _along_ear(seen: Frame, sign: float) -> tuple[FloatArray, FloatArray]:
     y = -seen.v - seen.high * math.cos(_EAR_ANGLE)
     sin, cos = math.sin(_EAR_TURN), math.cos(_EAR_TURN)
     return x * sin + y * cos, x * cos - y * sin
+
+
+def ear_bands(seen: Frame) -> BoolArray:
+    """Where ears are, to either side of their axes from the body outward."""
+    bands = np.zeros_like(seen.part)
+    for sign in (-1.0, 1.0):
+        along, across = _along_ear(seen, sign)
+        bands |= (np.abs(across) < _EAR_BAND) & (along > -0.2) & (sign * seen.u > 0)
+    return bands
 
 
 def _ears(seen: Frame) -> tuple[float, float]:

@@ -119,16 +119,17 @@ def make_retouch(rng: Generator, split: str, world: World) -> Edit | None:
 
 
 def make_text(rng: Generator, split: str, world: World) -> Edit | None:
-    """A plate says another word; half the time an object stands beside it."""
+    """A plate says another word; an object stands beside it where there is room for both words."""
     source = place_plate(rng, empty_scene(rng, world))
     if source is None:
         return None
-    source = _with_company(rng, source, world)
     plate = source.plates[0]
     text = pick(rng, tuple(w for w in WORDS if split_of(("word", w)) == split and w != plate.text))
     new = with_text(plate, text)
     if new is None:
         return None
+    both = _with_company(rng, replace(source, plates=(plate, new)), world)
+    source = replace(both, plates=(plate,))
     said = pick(rng, _TEXT).format(plate.text, text)
     rule = EditRequirements("text", old_text=plate.text, text=text)
     return Edit("text", source, replace(source, plates=(new,)), say(said, rng), rule)
@@ -141,7 +142,9 @@ def make_background(rng: Generator, split: str, world: World) -> Edit | None:
         return None
     while True:
         new = empty_scene(rng, world, pick_by_odds(rng, world.backdrops))
-        if (new.backdrop_kind, new.background) != (source.backdrop_kind, source.background):
+        # A gradient looks the same from either end.
+        old_ends, new_ends = (sorted(scene.background.split(" to ")) for scene in (source, new))
+        if (new.backdrop_kind, new_ends) != (source.backdrop_kind, old_ends):
             break
     target = replace(
         source, background=new.background, background_lab=new.background_lab, backdrop=new.backdrop

@@ -152,19 +152,26 @@ def backdrop_progress(views: tuple[View, View], high: FloatArray, low: FloatArra
     """How far the backdrop came from the source's to the wanted colours, 1 = all the way, on the worse band.
 
     views: of source and result; high, low: wanted CIELAB in the top rows and in the bottom rows. A band that
-    already had nearly the wanted colour says nothing; a side that hardly changed has not come at all.
+    already had nearly the wanted colour says nothing, and its half of the picture need not change; elsewhere
+    a side that hardly changed has not come at all.
     """
     free = ~dilate(views[0].mask | views[1].mask, 2.0)
     rows = np.arange(free.shape[0])[:, None] / free.shape[0]
     change = distance(views[0].lab, views[1].lab)
-    least = _MIN_CHANGE_SHARE * float(change[free].mean()) if free.any() else 0.0
-    shares = [0.0 if float(change[side].mean()) < least else 1.0 for side in outer_sides(free)] or [1.0]
-    for band, wanted in ((free & (rows < 0.16), high), (free & (rows > 0.84), low)):
+    shares, stays = [1.0], []
+    for band, half, wanted in ((rows < 0.16, rows < 0.5, high), (rows > 0.84, rows >= 0.5, low)):
+        band = free & band
         if band.sum() >= 20:
             old, new = (medians(view.lab[band]) for view in views)
             toward = wanted - old
             if float(np.linalg.norm(toward)) >= _BACKDROP_STEP:
                 shares.append(float((new - old) @ toward / (toward @ toward)))
+            else:
+                stays.append(half)
+    # Where both halves seem to stay, a change there is of another kind: all of it is looked at.
+    place = free & ~stays[0] if len(stays) == 1 else free
+    least = _MIN_CHANGE_SHARE * float(change[place].mean()) if place.any() else 0.0
+    shares += [0.0 for side in outer_sides(place) if float(change[side].mean()) < least]
     return min(shares)
 
 

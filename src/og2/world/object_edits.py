@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from og2.world import palette
-from og2.world.backdrop_words import name_backdrop, same_name
+from og2.world.backdrop_words import name_backdrop, same_name, unmade
 from og2.world.background import View
 from og2.world.detect import Detected, Reading
 from og2.world.measures import (
@@ -43,7 +43,7 @@ _TONES_APART = {"white": 38.0, "black": 21.5}  # L between a pattern's tones; le
 _MIN_TONES_APART = 18.5
 _MIN_NEW_BACKDROP = 0.68  # of the way to the new one
 _MIN_PLACE_PX = 8
-_MIN_GROWN = 0.78  # of the object's own colour, where it has grown
+_MIN_GROWN, _MIN_GROWN_PATTERN = 0.78, 0.64  # of the object's own colour, where it has grown
 _NEARLY = 5.0  # the score of something that is there but not decided
 _MET = 7.0
 
@@ -102,10 +102,8 @@ def judge_object_edit(scenario: Scenario, rule: EditRequirements) -> Found:
     if lost:
         found.aspects.append(Aspect("others", 0.0, met=False, reason=f"lost or changed: {', '.join(lost)}"))
     if found.left:
-        names = ", ".join(f"{o.color or 'unclear'} {o.shape or 'thing'}" for o in found.left)
-        found.aspects.append(
-            Aspect("nothing else", 0.0, met=False, reason=f"too much in the picture: {names}")
-        )
+        reason = ", ".join(f"{o.color or 'unclear'} {o.shape or 'thing'}" for o in found.left)
+        found.aspects.append(Aspect("nothing else", 0.0, False, f"too much in the picture: {reason}"))
     return found
 
 
@@ -146,11 +144,14 @@ def match_others(
 
 
 def _is_same(other: Detected, seen: Detected, views: tuple[View, View]) -> bool:
-    words = [(getattr(other, word), getattr(seen, word)) for word in ("shape", "color", "fill")]
-    if any(new not in (old, None) for old, new in words) or overlap(seen.mask, other.mask) < _SAME_PLACE:
+    if overlap(seen.mask, other.mask) < _SAME_PLACE:
         return False
-    if all(new == old for old, new in words[:2]):
-        return True
+    if other.shape is not None and other.color is not None:  # a creature has no words to compare here
+        words = [(getattr(other, word), getattr(seen, word)) for word in ("shape", "color", "fill")]
+        if any(new not in (old, None) for old, new in words):
+            return False
+        if all(new == old for old, new in words[:2]):
+            return True
     kept = distance(views[0].lab, views[1].lab)[other.mask] <= _UNCHANGED_DE
     return float(kept.mean()) >= _UNCHANGED_SHARE
 
@@ -198,15 +199,12 @@ def _same_outline(found: Found, subject: Detected, new: Detected) -> None:
     share = overlap(new.mask, subject.mask)
     met = share >= _SAME_PLACE and new.shape == subject.shape
     score = rate("same place", share) if new.shape == subject.shape else 0.0
-    reason = (
-        "" if met else f"the object moved or changed its shape ({new.words['shape'].reason or new.shape})"
-    )
-    found.aspects.append(Aspect("outline", score, met, reason))
+    reason = f"the object moved or changed its shape ({new.words['shape'].reason or new.shape})"
+    found.aspects.append(Aspect("outline", score, met, "" if met else reason))
 
 
 def _same_word(found: Found, word: str, subject: Detected, new: Detected) -> None:
-    old, seen = getattr(subject, word), getattr(new, word)
-    _worded(found, word, old, seen, new.words[word].reason)
+    _worded(found, word, getattr(subject, word), getattr(new, word), new.words[word].reason)
 
 
 def _worded(found: Found, word: str, wanted: str | None, seen: str | None, why: str) -> None:
@@ -221,9 +219,8 @@ def _remove(scenario: Scenario, _: EditRequirements, subject: Detected | None, f
     assert scenario.after.view is not None
     assert scenario.before.view is not None
     rest = trace((scenario.before.view, scenario.after.view), subject.mask, np.asarray(subject.lab))
-    met = rest <= MAX_TRACE
-    reason = "" if met else f"a trace of the object is left ({rest:.1f} dE)"
-    found.aspects.append(Aspect("gone", rate("trace", rest), met, reason))
+    reason = "" if rest <= MAX_TRACE else f"a trace of the object is left ({rest:.1f} dE)"
+    found.aspects.append(Aspect("gone", rate("trace", rest), not reason, reason))
 
 
 def _nothing_left(scenario: Scenario, subject: Detected, new: Detected, found: Found) -> None:
@@ -276,10 +273,11 @@ def _replace(scenario: Scenario, rule: EditRequirements, subject: Detected | Non
         found.aspects.append(Aspect("there", 0.0, met=False, reason="nothing is at its place"))
         return
     _worded(found, "shape", rule.shape, new.shape, new.words["shape"].reason)
-    color = rule.color or subject.color
-    _worded(found, "color", color, new.color, new.words["color"].reason)
+    _worded(found, "color", rule.color or subject.color, new.color, new.words["color"].reason)
     _stayed(scenario, found, subject, new, _MAX_MOVED)
     _nothing_left(scenario, subject, new, found)
+    if new.fill == "flat" or new.color != "white":  # of white's two tones one may be the backdrop's
+        _grown_wholly(scenario, found, subject, new, _MIN_GROWN if new.fill == "flat" else _MIN_GROWN_PATTERN)
 
 
 def _stayed(scenario: Scenario, found: Found, subject: Detected, new: Detected, most: float) -> None:
@@ -290,8 +288,8 @@ def _stayed(scenario: Scenario, found: Found, subject: Detected, new: Detected, 
     )
     moved = away / math.sqrt(max(float(subject.mask.sum()), 1.0) / math.pi)
     met = moved <= most
-    reason = "" if met else f"it moved by {moved:.1f} of its radius"
-    found.aspects.append(Aspect("place", rate("moved", moved), met, reason))
+    said = f"it moved by {moved:.1f} of its radius"
+    found.aspects.append(Aspect("place", rate("moved", moved), met, "" if met else said))
 
 
 def _material(scenario: Scenario, rule: EditRequirements, subject: Detected | None, found: Found) -> None:
@@ -349,7 +347,9 @@ def _resize(scenario: Scenario, rule: EditRequirements, subject: Detected | None
     found.aspects.append(Aspect("size", rate("scale", error), met, reason))
 
 
-def _grown_wholly(scenario: Scenario, found: Found, subject: Detected, new: Detected) -> None:
+def _grown_wholly(
+    scenario: Scenario, found: Found, subject: Detected, new: Detected, least: float = _MIN_GROWN
+) -> None:
     """Whether the object has its own colour also where it was not before."""
     assert scenario.after.view is not None
     view, inside = scenario.after.view, erode(new.mask, 1.0)
@@ -360,7 +360,7 @@ def _grown_wholly(scenario: Scenario, found: Found, subject: Detected, new: Dete
     amount = ((view.lab - view.background) * toward).sum(axis=-1) / np.maximum((toward**2).sum(axis=-1), 1.0)
     usual = float(amount[core].mean()) if core.sum() >= _MIN_PLACE_PX else 1.0
     share = float(amount[fresh].mean()) / max(usual, 0.1)
-    met = share >= _MIN_GROWN
+    met = share >= least
     reason = "" if met else f"where it has grown it is faint ({share:.2f} of its colour)"
     found.aspects.append(Aspect("grown", rate("color", share), met, reason))
 
@@ -368,21 +368,21 @@ def _grown_wholly(scenario: Scenario, found: Found, subject: Detected, new: Dete
 def _background(scenario: Scenario, rule: EditRequirements, _: Detected | None, found: Found) -> None:
     assert scenario.before.view is not None
     assert scenario.after.view is not None
+    seen = (scenario.before.view, scenario.after.view)
     found.background_changes = True
-    found.region = found.region | ~scenario.before.view.mask
-    family, name = name_backdrop(scenario.after.view, expected=rule.backdrop)
+    found.region = found.region | ~seen[0].mask
+    family, name = name_backdrop(seen[1], expected=rule.backdrop)
     if rule.backdrop is not None:
         _worded(found, "backdrop", rule.backdrop, family.value, family.reason)
+        reason = unmade(seen, rule.backdrop, rule.background)
+        found.aspects.append(Aspect("whole", _NEARLY if reason else 10.0, not reason, reason))
     if rule.background is not None:
         met = same_name(name.value, rule.background)
         score = _MET + 3.0 * name.confidence if met else _NEARLY if name.value is None else 0.0
-        reason = (
-            "" if met else f"the background is {name.value}, not {rule.background} {name.reason}".rstrip()
-        )
-        found.aspects.append(Aspect("background", score, met, reason))
+        reason = f"the background is {name.value}, not {rule.background} {name.reason}".rstrip()
+        found.aspects.append(Aspect("background", score, met, "" if met else reason))
         labs = palette.LANDSCAPES.get(rule.background) or (palette.BACKGROUNDS.get(rule.background),) * 2
         if met and labs[0] and labs[1] and rule.backdrop in ("plain", "noise", "landscape"):
-            seen = (scenario.before.view, scenario.after.view)
             share = backdrop_progress(seen, np.array(labs[0]), np.array(labs[1]))
             met, reason = share >= _MIN_NEW_BACKDROP, f"only {share:.2f} of the way to the new background"
             found.aspects.append(Aspect("clear", rate("color", share), met, "" if met else reason))

@@ -25,6 +25,7 @@ from og2.world.measures import (
     rate,
     shows_through,
     trace,
+    two_levels,
 )
 from og2.world.object_edits import Found, Scenario, match_others
 from og2.world.palette import lab_to_srgb, srgb_to_lab
@@ -39,11 +40,13 @@ _MIN_WHITE = 0.98
 _MIN_SAME = 0.90
 _MIN_SAME_PICTURE = 0.98  # after a change of tone: the smallest object covers 3 % of a picture
 _SAME_DE = 10.0
-_MAX_UNEVEN = 4.5  # dE that one side of a picture may differ from the change of the whole
+_MAX_UNEVEN = 1.5  # dE that one side of a picture may differ from the change of the whole; right: 0.7
+_MIN_UNCLIPPED = 0.4  # of a picture, to be measured without its clipped colours
 _MIN_OVERLAP = 0.85
 _MAX_SHOWN_THROUGH = 0.14  # of the old letters
 _MAX_BOARD_STEP = 6.0  # dE between two parts of a board
 _MIN_PLACE_PX = 8
+_LETTER_EDGE_PX = 1.5
 _MIN_ON_A_SIDE = 0.7  # of what a tone needs
 _STANDS_OUT_DE, _MIN_RICH_PX, _MIN_CHANGE_DE = 5.0, 100, 3.0
 _MIN_CHANGE_SHARE = 0.25  # of the mean change of all things
@@ -87,7 +90,8 @@ def _clear_plate(found: Found, views: tuple[View, View], mask: BoolArray, near: 
     """Whether nothing of the old plate is left, and the new one is as solid where there was none."""
     left = _old_letters(views[0].lab, views[1].lab, erode(mask & near.mask, 1.0))
     place = mask & ~dilate(near.mask, 2.5)
-    rest = trace(views, place) if place.sum() >= _MIN_PLACE_PX else 0.0
+    was = np.median(views[0].lab[mask], axis=0)
+    rest = trace(views, place, was) if place.sum() >= _MIN_PLACE_PX else 0.0
     parts = (erode(near.mask, 1.5) & ~dilate(mask, 1.5), erode(near.mask & mask, 1.5))
     boards = [np.median(views[1].lab[p], axis=0) for p in parts if p.sum() >= 3 * _MIN_PLACE_PX]
     off = float(distance(boards[0], boards[1])) if len(boards) > 1 else 0.0
@@ -113,14 +117,20 @@ def _but(before: Sight, mask: BoolArray) -> list[Detected]:
 
 
 def _old_letters(old: FloatArray, new: FloatArray, inside: BoolArray) -> float:
-    """How much of the old letters is left under the new ones."""
+    """How much of the old letters is left: on the board clear of the new letters, whose soft edges agree with
+    those of an old one at the same place; where little is clear of them, on all of it."""
     if inside.sum() < 30:
         return 0.0
-    was, now = old[inside], new[inside]
-    board = np.median(was, axis=0)
-    away = distance(was, board)
-    toward = np.median(was[away >= np.quantile(away, 0.93)], axis=0) - board
-    return shows_through((was - board) @ toward, (now - board) @ toward, has_levels=True)
+    board = np.median(old[inside], axis=0)
+    away = distance(old, board)
+    toward = np.median(old[inside & (away >= np.quantile(away[inside], 0.93))], axis=0) - board
+    was, now = ((lab - board) @ toward / float(toward @ toward) for lab in (old, new))
+    is_ink = np.zeros_like(inside)
+    is_ink[inside], _ = two_levels(now[inside])
+    clear = inside & ~dilate(is_ink, _LETTER_EDGE_PX)
+    if float(was[clear].clip(0.0).sum()) < _MIN_PLACE_PX:
+        return shows_through(was[inside], now[inside], has_levels=True)
+    return shows_through(was[clear], now[clear], has_levels=False)
 
 
 def _tone(scenario: Scenario, rule: EditRequirements, _: tuple[Sight, Sight], found: Found) -> None:
@@ -132,9 +142,8 @@ def _tone(scenario: Scenario, rule: EditRequirements, _: tuple[Sight, Sight], fo
     reason = "" if met else f"the picture did not become {rule.tone} ({amount:.2f} of what is needed)"
     score = float(np.interp(amount, (0.2, 1.0, 1.25), (0.0, 7.0, 10.0)))
     found.aspects.append(Aspect("tone", score, met, reason))
-    shown = lab_to_srgb(new)
-    clipped = (shown.min(axis=1) < 0.006) | (shown.max(axis=1) > 0.994)
-    fitted = ~clipped if clipped.mean() < 0.6 else np.ones_like(clipped)
+    fitted = ~_is_clipped(new)
+    fitted = fitted if fitted.mean() > _MIN_UNCLIPPED else np.ones_like(fitted)
     change = affine_between(old[fitted][::3], new[fitted][::3])
     expected = srgb_to_lab(np.clip(lab_to_srgb(old @ change[:3] + change[3]), 0.0, 1.0))
     rest = float((distance(expected, new) <= _SAME_DE).mean())
@@ -148,8 +157,15 @@ def _tone(scenario: Scenario, rule: EditRequirements, _: tuple[Sight, Sight], fo
     found.aspects.append(Aspect("same picture", rate("preservation", rest), same, reason))
 
 
+def _is_clipped(lab: FloatArray) -> BoolArray:
+    """Which colours have a channel of sRGB at its end.   Shapes: (N, 3) -> (N,)."""
+    shown = lab_to_srgb(lab)
+    return (shown.min(axis=1) < 0.006) | (shown.max(axis=1) > 0.994)
+
+
 def _shift(old: FloatArray, new: FloatArray, channel: int) -> float:
-    return float(np.median(new[:, channel]) - np.median(old[:, channel]))
+    """The usual change of a channel, pixel by pixel: of sky and ground no single middle stands for both."""
+    return float(np.median(new[:, channel] - old[:, channel]))
 
 
 def _night(old: FloatArray, new: FloatArray) -> float:
@@ -167,14 +183,20 @@ def _cool(old: FloatArray, new: FloatArray) -> float:
 
 
 def _contrast(old: FloatArray, new: FloatArray) -> float:
-    """Steps of lightness a third larger, apart from what runs into black or white."""
+    """Steps of lightness a third larger, apart from what runs into black or white.
+
+    A strong colour that has no room left changes its lightness otherwise: it does not count.
+    """
     was, now = old[::3, 0], new[::3, 0]
+    inside = ~_is_clipped(new[::3])
+    if inside.mean() >= _MIN_UNCLIPPED:
+        was, now = was[inside], now[inside]
     middles = float(np.median(was)), float(np.median(now))
     errors = [
         float(np.abs(np.clip(middles[1] + s * (was - middles[0]), 0.0, 100.0) - now).mean()) for s in _SLOPES
     ]
     fitting = [s for s, error in zip(_SLOPES, errors, strict=True) if error <= min(errors) + 0.05]
-    return (max(fitting) - 1.0) / 0.32
+    return (max(fitting) - 1.0) / 0.37
 
 
 def _faded(old: FloatArray, new: FloatArray) -> float:

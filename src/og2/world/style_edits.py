@@ -26,8 +26,9 @@ _MAX_BLOCK_REST = 0.30  # of the source's detail inside a block
 _MAX_BLOCK_REST_ON_A_SIDE = 0.42
 _BLOCKS = (14, 44)  # along the shorter side
 _SEPIA_B, _SEPIA_SPREAD = 15.5, 6.0
+_SAME_LIGHT, _SOFTENED_PX = 2.2, 1.5  # L that a sepia picture may be off, softened by so much
 _MAX_FILLED = 0.34  # of an object's colour inside its outline
-_MIN_LINE = 0.45  # of it along the outline
+_MIN_LINE, _MIN_STOOD_OUT = 0.45, 8.0  # of how it stood out along the outline; dE
 _PAPER_L, _MIN_PAPER = 92.0, 0.80
 _MIN_DOTS = 0.12  # of the fine detail's power at four frequencies
 _MIN_EVEN = 0.35  # of the mean detail on every side of the picture
@@ -99,7 +100,10 @@ def _sepia(scenario: Scenario, _: View) -> tuple[float, float]:
     room = np.clip(np.minimum(new[..., 0], 100.0 - new[..., 0]) / 12.0, 0.1, 1.0)
     brown = float(((off < _SEPIA_SPREAD) | (room < 1.0)).mean())
     amount = min(float(middle[1]) / _SEPIA_B, 1.0 if 0.0 < middle[0] < 14.0 else 0.0, brown / 0.97)
-    light = np.abs(old[..., 0] - new[..., 0]) <= _SAME_DE
+    # Softened, so that grain and a soft edge are no change; near black and white it has less room.
+    lost = blurred(new[..., 0] - old[..., 0], _SOFTENED_PX)
+    lost -= np.clip(np.median(lost), -_SAME_DE, _SAME_DE)
+    light = np.abs(lost) <= np.where((old[..., 0] > 88.0) | (old[..., 0] < 20.0), _SAME_DE, _SAME_LIGHT)
     return amount, float(light.mean())
 
 
@@ -109,13 +113,17 @@ def _outline(scenario: Scenario, view: View) -> tuple[float, float]:
     if not view.mask.any():
         return 0.0, 0.0
     toward = old - behind
-    left = ((new - behind) * toward).sum(axis=-1) / np.maximum((toward**2).sum(axis=-1), 60.0)
+    shared, whole = ((lab * toward).sum(axis=-1) for lab in (new - behind, toward))
     inside = erode(view.mask, 3.0)
     if inside.sum() < 12:
         inside = erode(view.mask, 2.0)
-    filled = max((float(left[side].mean()) for side in outer_sides(inside)), default=1.0)
-    mean = float(left[inside].mean()) if inside.any() else 1.0
-    line = float(left[view.mask & ~erode(view.mask, 1.5)].mean())
+    # Of a pattern the tone that stands out more counts more: the other may be nearly the backdrop's.
+    sides = [inside, *outer_sides(inside)] if inside.any() else []
+    mean, *others = [float(shared[side].sum() / max(whole[side].sum(), 60.0)) for side in sides] or [1.0, 1.0]
+    filled = max(others)
+    rim = view.mask & ~erode(view.mask, 1.5)  # a line may be of a pattern's other tone
+    stands_out, stood_out = (float(distance(lab, behind)[rim].mean()) for lab in (new, old))
+    line = stands_out / max(stood_out, _MIN_STOOD_OUT)
     hollow = min((1.0 - mean) / (1.0 - _MAX_FILLED), (1.0 - filled) / (1.0 - 1.7 * _MAX_FILLED))
     free = ~dilate(view.mask, 3.0)
     same = float((distance(old, new)[free] <= _SAME_DE).mean()) if free.any() else 1.0

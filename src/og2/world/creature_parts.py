@@ -1,0 +1,61 @@
+"""Parts of a creature as pixels of its frame: arms, lips and tongue, to tell a whole one from half of one.
+
+Part of the scorer; `creature_edits` judges by them. Lengths are radii of the body.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from og2.world.creature_body import Frame
+from og2.world.pixels import BoolArray, components, distance
+
+MOUTH_Y = 0.17  # of the half height, below the middle
+DARK, TONGUE = (np.array(lab) for lab in ((14.0, 3.0, 1.0), (52.0, 58.0, 28.0)))
+_OVAL = (0.20, 0.145)  # half axes of an open mouth
+_TONGUE_DE = 15.0  # from any mix of dark and red
+_ARM_WIDE = 0.2  # beside an arm's line
+_SHOULDER = (0.82, 0.10)  # of the half width; below the middle
+
+
+def astray_of(frame: Frame, limbs: BoolArray, side: float) -> float:
+    """How much of an arm on that side lies beside the line from the shoulder to most of it: two half arms."""
+    limbs = limbs & ~((side * frame.u < 0.42 * frame.wide + 0.2) & (frame.v > 0.5 * frame.high))
+    out, up = side * frame.u - _SHOULDER[0] * frame.wide, _SHOULDER[1] - frame.v
+    far = limbs & (np.hypot(out, up) > 0.25)
+    if far.sum() < 4:
+        return 0.0
+    x, y = float(out[far].sum()), float(up[far].sum())
+    across = np.abs(out * y - up * x) / max(math.hypot(x, y), 1e-6)
+    return float((across[limbs] > _ARM_WIDE).mean())
+
+
+def reach_of(frame: Frame, limbs: BoolArray, zone: BoolArray) -> float:
+    """How far the largest limb goes from the shoulder, in radii, across a tail too; 0 without one."""
+    parts = [part & limbs for part in components(limbs | (zone & frame.is_second), smallest=3)]
+    largest = max(parts, key=lambda part: int(part.sum()), default=limbs)
+    if not largest.any():
+        return 0.0
+    side = 1.0 if float(frame.u[largest].mean()) > 0 else -1.0
+    away = np.hypot(side * frame.u - _SHOULDER[0] * frame.wide, frame.v - _SHOULDER[1])
+    return float(np.quantile(away[largest], 0.98))
+
+
+def lips_of(frame: Frame) -> BoolArray:
+    """The dark of an open mouth around its tongue, but for its soft rim."""
+    x, y = frame.u - frame.face, frame.v - MOUTH_Y * frame.high
+    oval = (x / _OVAL[0]) ** 2 + (y / _OVAL[1]) ** 2 < 0.75
+    return oval & ((x / _OVAL[0]) ** 2 + ((y - 0.06) / _OVAL[1]) ** 2 > 0.45)
+
+
+def tongue_of(frame: Frame) -> float:
+    """How much of the tongue is seen in the lesser half of its place."""
+    x, y = frame.u - frame.face, frame.v - MOUTH_Y * frame.high - 0.06
+    place = (x / 0.12) ** 2 + (y / 0.065) ** 2 < 0.8
+    toward = TONGUE - DARK
+    amount = np.clip((frame.lab - DARK) @ toward / float(toward @ toward), 0.0, 1.0)
+    seen = amount * (distance(frame.lab, DARK + amount[..., None] * toward) < _TONGUE_DE)
+    halves = [seen[place & half] for half in (x < 0, x >= 0)]
+    return min((float(half.mean()) for half in halves if half.size), default=1.0)
