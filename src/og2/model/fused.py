@@ -148,21 +148,19 @@ class FusedFeedForward:
     """SwiGLU with packed weights."""
 
     def __init__(self, feed_forward: FeedForward) -> None:
-        gate, up = feed_forward.linear_1.weight.detach(), feed_forward.linear_3.weight.detach()
-        self.linear_13 = PackedLinear(torch.cat((gate, up)))
+        self.linear_1 = PackedLinear(feed_forward.linear_1.weight)
         self.linear_2 = PackedLinear(feed_forward.linear_2.weight)
+        self.linear_3 = PackedLinear(feed_forward.linear_3.weight)
 
     def __call__(self, x_SD: Tensor) -> Tensor:
         """As `FeedForward.forward`."""
-        gate, up = self.linear_13(x_SD).chunk(2, dim=-1)
-        return self.linear_2(functional.silu(gate).mul_(up))
+        return self.linear_2(self.linear_1(x_SD, then_silu=True).mul_(self.linear_3(x_SD)))
 
     def plain_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Weights under their published names."""
-        gate, up = self.linear_13.weight.chunk(2)
-        yield "feed_forward.linear_1.weight", gate.clone()
-        yield "feed_forward.linear_3.weight", up.clone()
+        yield "feed_forward.linear_1.weight", self.linear_1.weight
         yield "feed_forward.linear_2.weight", self.linear_2.weight
+        yield "feed_forward.linear_3.weight", self.linear_3.weight
 
 
 class FusedBlock(nn.Module):
@@ -301,7 +299,7 @@ def _attend_blocked(q_HNE: Tensor, k_KSE: Tensor, v_SKE: Tensor, out_NHE: Tensor
     """
     num_queries, num_keys, dtype = q_HNE.shape[1], k_KSE.shape[1], q_HNE.dtype
     keys_KSE = (k_KSE - k_KSE.mean(dim=1, keepdim=True)).to(dtype)
-    values_KES = v_SKE.permute(1, 2, 0).contiguous()
+    values_KSE = v_SKE.transpose(0, 1).contiguous()
     num_kv_heads, group = len(keys_KSE), len(q_HNE) // len(keys_KSE)
     is_small = bool(_longest(q_HNE) * _longest(keys_KSE) < MAX_POWER)
     together = num_kv_heads if dtype in BATCHED_DTYPES else 1
@@ -316,7 +314,8 @@ def _attend_blocked(q_HNE: Tensor, k_KSE: Tensor, v_SKE: Tensor, out_NHE: Tensor
             if not is_small:
                 powers_kMS -= powers_kMS.amax(dim=-1, keepdim=True)
             weights_kMS = powers_kMS.exp2_()
-            out_kME = batch_product(weights_kMS, values_KES[some]).div_(weights_kMS.sum(dim=-1, keepdim=True))
+            out_kME = batch_product(weights_kMS, values_KSE[some].mT)
+            out_kME /= weights_kMS.sum(dim=-1, keepdim=True)
             out_nkGE.copy_(out_kME.unflatten(1, (group, -1)).permute(2, 0, 1, 3))
 
 
