@@ -4,7 +4,6 @@
 - weights are repacked once into the matrix library's own layout;
 - everything but attention goes through a chunk of tokens at a time, which stays in the cache;
 - norm weights and the time's scales are multiplied once per step instead of once per token;
-- channels of queries and keys are reordered so that rotary pairs lie in two halves;
 - attention over long segments is done as blocks of plain matrix products.
 No compiler is needed. `unfuse` gives the plain blocks back, bit by bit; a fused model saves under the
 published names. It cannot be trained.
@@ -111,20 +110,19 @@ def _check(model: OmniGen2Transformer2DModel) -> None:
 
 
 class FusedAttention:
-    """One packed projection to queries, keys and values; rotary pairs of the first two lie in two halves."""
+    """One packed projection to queries, keys and values."""
 
     def __init__(self, attention: Attention) -> None:
         self.head_dim = attention.head_dim
         linears = (attention.to_q, attention.to_k, attention.to_v)
         self.num_heads, self.num_kv_heads, _ = (x.out_features // self.head_dim for x in linears)
-        q, k, v = (linear.weight.detach() for linear in linears)
-        self.to_qkv = PackedLinear(torch.cat((_halved(q, self.head_dim), _halved(k, self.head_dim), v)))
+        self.to_qkv = PackedLinear(torch.cat([linear.weight.detach() for linear in linears]))
         self.to_out = PackedLinear(cast(nn.Linear, attention.to_out[0]).weight)
         self.norm_q, self.norm_k = attention.norm_q.weight.detach(), attention.norm_k.weight.detach()
         self.floor = norm_floor(self.head_dim, QK_NORM_EPS)
         scale = self.head_dim**-0.5 * LOG2_E
-        self.q_weight_E = norm_weight(_halved(self.norm_q, self.head_dim)) * scale
-        self.k_weight_E = norm_weight(_halved(self.norm_k, self.head_dim))
+        self.q_weight_E = norm_weight(self.norm_q) * scale
+        self.k_weight_E = norm_weight(self.norm_k)
         weights = [self.q_weight_E] * self.num_heads + [self.k_weight_E] * self.num_kv_heads
         self.qk_weight_HE = torch.stack(weights)
 
@@ -136,8 +134,8 @@ class FusedAttention:
         """Weights under their published names."""
         widths = [heads * self.head_dim for heads in (self.num_heads, self.num_kv_heads, self.num_kv_heads)]
         q, k, v = self.to_qkv.weight.split(widths)
-        yield "attn.to_q.weight", _paired(q, self.head_dim)
-        yield "attn.to_k.weight", _paired(k, self.head_dim)
+        yield "attn.to_q.weight", q.clone()
+        yield "attn.to_k.weight", k.clone()
         yield "attn.to_v.weight", v.clone()
         yield "attn.to_out.0.weight", self.to_out.weight
         yield "attn.norm_q.weight", self.norm_q
@@ -328,13 +326,3 @@ def _chunks(num_tokens: int) -> Iterator[slice]:
     count = -(-num_tokens // (CHUNK_TOKENS * torch.get_num_threads()))
     size = -(-num_tokens // count)
     return (slice(start, min(start + size, num_tokens)) for start in range(0, num_tokens, size))
-
-
-def _halved(weight: Tensor, head_dim: int) -> Tensor:
-    """Rows of each head reordered: first of every rotary pair, then second of every pair."""
-    return weight.unflatten(0, (-1, head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
-
-
-def _paired(weight: Tensor, head_dim: int) -> Tensor:
-    """The inverse of `_halved`."""
-    return weight.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2)
