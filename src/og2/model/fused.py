@@ -41,7 +41,7 @@ MIN_BLOCKED_KEYS = 192
 # Tokens that go through the token-wise part together, and scores of one block of attention: what the cache of
 # one core holds.
 CHUNK_TOKENS = 512
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 3 << 19
 # Where one batched product of all heads is faster than one product after another.
 BATCHED_DTYPES = (torch.bfloat16, torch.float16)
 # Scores up to here cannot overflow when they become powers of two and are added up.
