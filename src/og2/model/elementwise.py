@@ -38,19 +38,12 @@ def plus_normed(x_SD: Tensor, y_SD: Tensor, weight_RD: Tensor, floor: Tensor) ->
 
 
 def turned(x_SHE: Tensor, weight: Tensor, floor: Tensor, rotary: Rotary, outs: tuple[Tensor, ...]) -> None:
-    """Heads normalised, times weight (E,) or (H, E), rotated, into `outs`: each takes the next (H, S, E).
-
-    The first halves of a head's channels form pairs with the second halves.
-    """
-    even_SHP, odd_SHP = _of_length_one(x_SHE, floor).mul_(weight).chunk(2, dim=-1)
-    cos_S1P, sin_S1P = rotary.cos[:, None], rotary.sin[:, None]
-    counts = [len(out) for out in outs]
-    firsts = (even_SHP * cos_S1P).addcmul_(odd_SHP, sin_S1P, value=-1).split(counts, dim=1)
-    seconds = (even_SHP * sin_S1P).addcmul_(odd_SHP, cos_S1P).split(counts, dim=1)
-    for out, first_SHP, second_SHP in zip(outs, firsts, seconds, strict=True):
-        out_SHE = out.transpose(0, 1)
-        out_SHE[..., : first_SHP.shape[-1]] = first_SHP
-        out_SHE[..., first_SHP.shape[-1] :] = second_SHP
+    """Heads normalised, times weight (E,) or (H, E), rotated, into `outs`: each takes the next (H, S, E)."""
+    heads_SHE = _of_length_one(x_SHE, floor).mul_(weight)
+    pairs_SHP = torch.view_as_complex(heads_SHE.unflatten(-1, (-1, 2)))
+    pairs_SHP *= torch.complex(rotary.cos, rotary.sin)[:, None]
+    for out, some_SHE in zip(outs, heads_SHE.split([len(out) for out in outs], dim=1), strict=True):
+        out.copy_(some_SHE.transpose(0, 1))
 
 
 def _of_length_one(x: Tensor, floor: Tensor) -> Tensor:

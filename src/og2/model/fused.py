@@ -4,7 +4,6 @@
 - weights are repacked once into the matrix library's own layout;
 - everything but attention goes through a chunk of tokens at a time, which stays in the cache;
 - norm weights and the time's scales are multiplied once per step instead of once per token;
-- channels of queries and keys are reordered so that rotary pairs lie in two halves;
 - attention over long segments is done as blocks of plain matrix products.
 No compiler is needed. `unfuse` gives the plain blocks back, bit by bit; a fused model saves under the
 published names. It cannot be trained.
@@ -42,7 +41,7 @@ MIN_BLOCKED_KEYS = 192
 # Tokens that go through the token-wise part together, and scores of one block of attention: what the cache of
 # one core holds.
 CHUNK_TOKENS = 512
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 3 << 19
 # Where one batched product of all heads is faster than one product after another.
 BATCHED_DTYPES = (torch.bfloat16, torch.float16)
 # Scores up to here cannot overflow when they become powers of two and are added up.
@@ -111,20 +110,19 @@ def _check(model: OmniGen2Transformer2DModel) -> None:
 
 
 class FusedAttention:
-    """One packed projection to queries, keys and values; rotary pairs of the first two lie in two halves."""
+    """One packed projection to queries, keys and values."""
 
     def __init__(self, attention: Attention) -> None:
         self.head_dim = attention.head_dim
         linears = (attention.to_q, attention.to_k, attention.to_v)
         self.num_heads, self.num_kv_heads, _ = (x.out_features // self.head_dim for x in linears)
-        q, k, v = (linear.weight.detach() for linear in linears)
-        self.to_qkv = PackedLinear(torch.cat((_halved(q, self.head_dim), _halved(k, self.head_dim), v)))
+        self.to_qkv = PackedLinear(torch.cat([linear.weight.detach() for linear in linears]))
         self.to_out = PackedLinear(cast(nn.Linear, attention.to_out[0]).weight)
         self.norm_q, self.norm_k = attention.norm_q.weight.detach(), attention.norm_k.weight.detach()
         self.floor = norm_floor(self.head_dim, QK_NORM_EPS)
         scale = self.head_dim**-0.5 * LOG2_E
-        self.q_weight_E = norm_weight(_halved(self.norm_q, self.head_dim)) * scale
-        self.k_weight_E = norm_weight(_halved(self.norm_k, self.head_dim))
+        self.q_weight_E = norm_weight(self.norm_q) * scale
+        self.k_weight_E = norm_weight(self.norm_k)
         weights = [self.q_weight_E] * self.num_heads + [self.k_weight_E] * self.num_kv_heads
         self.qk_weight_HE = torch.stack(weights)
 
@@ -136,8 +134,8 @@ class FusedAttention:
         """Weights under their published names."""
         widths = [heads * self.head_dim for heads in (self.num_heads, self.num_kv_heads, self.num_kv_heads)]
         q, k, v = self.to_qkv.weight.split(widths)
-        yield "attn.to_q.weight", _paired(q, self.head_dim)
-        yield "attn.to_k.weight", _paired(k, self.head_dim)
+        yield "attn.to_q.weight", q.clone()
+        yield "attn.to_k.weight", k.clone()
         yield "attn.to_v.weight", v.clone()
         yield "attn.to_out.0.weight", self.to_out.weight
         yield "attn.norm_q.weight", self.norm_q
@@ -148,21 +146,19 @@ class FusedFeedForward:
     """SwiGLU with packed weights."""
 
     def __init__(self, feed_forward: FeedForward) -> None:
-        gate, up = feed_forward.linear_1.weight.detach(), feed_forward.linear_3.weight.detach()
-        self.linear_13 = PackedLinear(torch.cat((gate, up)))
+        self.linear_1 = PackedLinear(feed_forward.linear_1.weight)
         self.linear_2 = PackedLinear(feed_forward.linear_2.weight)
+        self.linear_3 = PackedLinear(feed_forward.linear_3.weight)
 
     def __call__(self, x_SD: Tensor) -> Tensor:
         """As `FeedForward.forward`."""
-        gate, up = self.linear_13(x_SD).chunk(2, dim=-1)
-        return self.linear_2(functional.silu(gate).mul_(up))
+        return self.linear_2(self.linear_1(x_SD, then_silu=True).mul_(self.linear_3(x_SD)))
 
     def plain_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Weights under their published names."""
-        gate, up = self.linear_13.weight.chunk(2)
-        yield "feed_forward.linear_1.weight", gate.clone()
-        yield "feed_forward.linear_3.weight", up.clone()
+        yield "feed_forward.linear_1.weight", self.linear_1.weight
         yield "feed_forward.linear_2.weight", self.linear_2.weight
+        yield "feed_forward.linear_3.weight", self.linear_3.weight
 
 
 class FusedBlock(nn.Module):
@@ -301,7 +297,7 @@ def _attend_blocked(q_HNE: Tensor, k_KSE: Tensor, v_SKE: Tensor, out_NHE: Tensor
     """
     num_queries, num_keys, dtype = q_HNE.shape[1], k_KSE.shape[1], q_HNE.dtype
     keys_KSE = (k_KSE - k_KSE.mean(dim=1, keepdim=True)).to(dtype)
-    values_KES = v_SKE.permute(1, 2, 0).contiguous()
+    values_KSE = v_SKE.transpose(0, 1).contiguous()
     num_kv_heads, group = len(keys_KSE), len(q_HNE) // len(keys_KSE)
     is_small = bool(_longest(q_HNE) * _longest(keys_KSE) < MAX_POWER)
     together = num_kv_heads if dtype in BATCHED_DTYPES else 1
@@ -316,7 +312,8 @@ def _attend_blocked(q_HNE: Tensor, k_KSE: Tensor, v_SKE: Tensor, out_NHE: Tensor
             if not is_small:
                 powers_kMS -= powers_kMS.amax(dim=-1, keepdim=True)
             weights_kMS = powers_kMS.exp2_()
-            out_kME = batch_product(weights_kMS, values_KES[some]).div_(weights_kMS.sum(dim=-1, keepdim=True))
+            out_kME = batch_product(weights_kMS, values_KSE[some].mT)
+            out_kME /= weights_kMS.sum(dim=-1, keepdim=True)
             out_nkGE.copy_(out_kME.unflatten(1, (group, -1)).permute(2, 0, 1, 3))
 
 
@@ -329,13 +326,3 @@ def _chunks(num_tokens: int) -> Iterator[slice]:
     count = -(-num_tokens // (CHUNK_TOKENS * torch.get_num_threads()))
     size = -(-num_tokens // count)
     return (slice(start, min(start + size, num_tokens)) for start in range(0, num_tokens, size))
-
-
-def _halved(weight: Tensor, head_dim: int) -> Tensor:
-    """Rows of each head reordered: first of every rotary pair, then second of every pair."""
-    return weight.unflatten(0, (-1, head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
-
-
-def _paired(weight: Tensor, head_dim: int) -> Tensor:
-    """The inverse of `_halved`."""
-    return weight.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2)

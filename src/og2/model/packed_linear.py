@@ -18,9 +18,10 @@ class PackedLinear(nn.Module):
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), None)
         self._bias = None if bias is None else bias.detach()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x @ weight.T + bias, without gradients."""
-        return torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
+    def forward(self, x: Tensor, then_silu: bool = False) -> Tensor:
+        """x @ weight.T + bias, or silu of it, taken before the result is rounded; without gradients."""
+        then = "swish" if then_silu else "none"
+        return torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, then, [], "")
 
     @property
     def weight(self) -> Tensor:
