@@ -91,7 +91,7 @@ def test_answers_ride_along_and_stay_apart_from_pictures() -> None:
 def test_an_item_larger_than_the_budget_is_refused() -> None:
     with pytest.raises(DataError, match="s:0 has 30 tokens, the budget of a pack is 29"):
         Packer(PackingConfig(budget=29)).add(item(0, 5, [], (10, 10)))
-    with pytest.raises(ConfigError, match="start at 1"):
+    with pytest.raises(ConfigError, match="starts at 1"):
         Packer(PackingConfig(budget=0))
 
 
@@ -153,3 +153,12 @@ def test_packed_loss_and_gradient_equal_a_loop_over_samples_in_float64() -> None
         assert abs(other_loss / loss - 1) < 1e-10
         for name, gradient in grads.items():
             assert (other_grads[name] - gradient).abs().max() <= 1e-10 * gradient.abs().max(), name
+
+
+def test_latents_are_tokens_by_the_patch_size_of_the_model() -> None:
+    coarse, fine = Packer(PackingConfig(30)), Packer(PackingConfig(30), patch_size=1)
+    sample = item(0, 5, [], (10, 10))
+    coarse.add(sample)
+    assert coarse.waiting == (0,)
+    with pytest.raises(DataError, match="105 tokens"):
+        fine.add(sample)

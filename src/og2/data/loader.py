@@ -97,8 +97,12 @@ class Loader:
         config: LoaderConfig,
         rank: int = 0,
         world_size: int = 1,
+        patch_size: int = 2,
     ) -> None:
-        """Raises: ConfigError when `packs_per_step` is no multiple of `world_size`."""
+        """`patch_size`: the model's, by which latents are tokens.
+
+        Raises: ConfigError when `packs_per_step` is no multiple of `world_size`.
+        """
         if config.packs_per_step < 1 or config.packs_per_step % world_size:
             raise ConfigError(
                 f"packs_per_step={config.packs_per_step} is no multiple of the {world_size} processes; use "
@@ -107,7 +111,7 @@ class Loader:
             )
         if min(config.workers, config.prefetch, config.max_bad_rows) < 0:
             raise ConfigError("workers, prefetch and max_bad_rows start at 0")
-        self.reader, self.encoder, self.config = reader, encoder, config
+        self.reader, self.encoder, self.config, self.patch_size = reader, encoder, config, patch_size
         self.lanes = tuple(range(rank, config.packs_per_step, world_size))
         self._position = self._first_position()
         self._reading: Reading[Sample | Skipped] | None = None
@@ -185,7 +189,7 @@ class Loader:
         bad, workers = _BadRows(known, self.config.max_bad_rows), self.config.workers
         # Lanes are filled one after another: each needs as many draws begun as keep all workers busy.
         ahead = max(1 + workers, AHEAD * workers // len(self.lanes))
-        shared = _Shared(reading, self.encoder, bad, ahead)
+        shared = _Shared(reading, self.encoder, bad, ahead, self.patch_size)
         lanes = [_Lane(position["lanes"][str(lane)], self.config, shared) for lane in self.lanes]
         for step in itertools.count(position["step"]):
             packs = tuple(lane.next_pack() for lane in lanes)
@@ -236,12 +240,13 @@ class _BadRows:
 
 @dataclass(frozen=True)
 class _Shared:
-    """What the lanes of a rank have in common; `ahead`: draws that each has begun."""
+    """What the lanes of a rank have in common; `ahead`: draws that each has begun; the model's patch size."""
 
     reading: Reading[Sample | Skipped]
     encoder: ItemEncoder
     bad: _BadRows
     ahead: int
+    patch_size: int
 
 
 class _Lane:
@@ -249,7 +254,7 @@ class _Lane:
 
     def __init__(self, position: Mapping[str, Any], config: LoaderConfig, shared: _Shared) -> None:
         self.stride, self.shared = config.packs_per_step, shared
-        self.packer = Packer(config.packing)
+        self.packer = Packer(config.packing, shared.patch_size)
         self.next: int = position["next"]
         self._begun: deque[Callable[[], Sample | Skipped]] = deque()
         self._bad_ids: dict[str, None] = dict.fromkeys(position["bad"])

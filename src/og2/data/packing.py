@@ -23,7 +23,6 @@ class PackingConfig:
 
     budget: int = 4096
     waiting: int = 8
-    patch_size: int = 2
 
 
 @dataclass(frozen=True)
@@ -107,12 +106,15 @@ class Pack:
 
 
 class Packer:
-    """Takes items in order and gives packs; the same items always give the same packs."""
+    """Takes items in order and gives packs; the same items always give the same packs.
 
-    def __init__(self, config: PackingConfig) -> None:
-        if config.budget < 1 or config.waiting < 0 or config.patch_size < 1:
-            raise ConfigError(f"{config}: budget and patch_size start at 1, waiting at 0")
-        self.config = config
+    `patch_size`: the model's; latents by it are tokens.
+    """
+
+    def __init__(self, config: PackingConfig, patch_size: int = 2) -> None:
+        if config.budget < 1 or config.waiting < 0:
+            raise ConfigError(f"{config}: budget starts at 1, waiting at 0")
+        self.config, self.patch_size = config, patch_size
         self._open: list[Item] = []
         self._filled = 0
         self._waiting: list[Item] = []
@@ -127,7 +129,7 @@ class Packer:
 
         Raises: DataError for an item that is larger than the whole budget.
         """
-        size = item.num_tokens(self.config.patch_size)
+        size = item.num_tokens(self.patch_size)
         if size > self.config.budget:
             raise DataError(
                 f"{item.id} has {size} tokens, the budget of a pack is {self.config.budget}; raise budget, "
@@ -139,10 +141,10 @@ class Packer:
         self._waiting.append(item)
         if len(self._waiting) <= self.config.waiting:
             return None
-        pack = make_pack(self._open, self.config.patch_size)
+        pack = make_pack(self._open, self.patch_size)
         held, self._open, self._filled, self._waiting = self._waiting, [], 0, []
         for old in held:
-            if not self._take(old, old.num_tokens(self.config.patch_size)):
+            if not self._take(old, old.num_tokens(self.patch_size)):
                 self._waiting.append(old)
         return pack
 

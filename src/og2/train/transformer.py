@@ -293,7 +293,8 @@ class TransformerTask:
         self.close()
         data = self.recipe.curriculum()[stage].data(self.recipe.data)
         reader, encoder = data_of(self.recipe, data, self.device, self.networks, stage)
-        self._loader = Loader(reader, encoder, data.loader, rank(), world_size())
+        patch_size = self.module.transformer.patch_size
+        self._loader = Loader(reader, encoder, data.loader, rank(), world_size(), patch_size)
         self._stage = stage
         if self._position is not None and self._position["stage"] == stage:
             self._loader.load_state_dict(self._position["loader"])
