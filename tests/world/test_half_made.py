@@ -170,3 +170,11 @@ def test_a_cooler_landscape_is_cool_though_sky_and_ground_have_no_one_middle():
 
     for draft in drawn("tone", 3, wanted):
         assert accepted(draft, draft.draw(draft.edit.target))
+
+
+def test_a_picture_painted_over_with_one_colour_is_no_change_of_tone():
+    for draft in drawn("tone", 8, lambda _: True):
+        right = draft.draw(draft.edit.target)
+        painted = np.broadcast_to(np.median(right.reshape(-1, 3), axis=0).astype(np.uint8), right.shape)
+        assert accepted(draft, right)
+        assert not accepted(draft, painted)

@@ -40,6 +40,7 @@ _MIN_WHITE = 0.98
 _MIN_SAME = 0.90
 _MIN_SAME_PICTURE = 0.98  # after a change of tone: the smallest object covers 3 % of a picture
 _SAME_DE = 10.0
+_MIN_SPREAD = 0.4  # of the source's colours, or the picture was painted over; faded ones keep 0.5 of it
 _MAX_UNEVEN = 1.5  # dE that one side of a picture may differ from the change of the whole; right: 0.7
 _MIN_UNCLIPPED = 0.4  # of a picture, to be measured without its clipped colours
 _MIN_OVERLAP = 0.85
@@ -150,11 +151,18 @@ def _tone(scenario: Scenario, rule: EditRequirements, _: tuple[Sight, Sight], fo
     off = (new - expected).reshape(scenario.old.shape)
     sides = outer_sides(np.ones(off.shape[:2], dtype=bool))
     uneven = max(float(np.linalg.norm(off[side].mean(axis=0))) for side in sides)
+    if _spread(new) < _MIN_SPREAD * _spread(old):  # one colour for all fits any picture
+        rest = 0.0
     same = rest >= _MIN_SAME_PICTURE and uneven <= _MAX_UNEVEN
     reason = (
         "" if same else f"only {rest:.3f} of it is the source in other colours, one side {uneven:.1f} dE off"
     )
     found.aspects.append(Aspect("same picture", rate("preservation", rest), same, reason))
+
+
+def _spread(lab: FloatArray) -> float:
+    """How far colours lie from their mean (dE, root of the mean square).   Shapes: (N, 3)."""
+    return float(np.sqrt(lab.var(axis=0).sum()))
 
 
 def _is_clipped(lab: FloatArray) -> BoolArray:
