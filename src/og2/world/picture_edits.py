@@ -125,6 +125,8 @@ def _old_letters(old: FloatArray, new: FloatArray, inside: BoolArray) -> float:
     board = np.median(old[inside], axis=0)
     away = distance(old, board)
     toward = np.median(old[inside & (away >= np.quantile(away[inside], 0.93))], axis=0) - board
+    if not toward.any():  # no letters stand out
+        return 0.0
     was, now = ((lab - board) @ toward / float(toward @ toward) for lab in (old, new))
     is_ink = np.zeros_like(inside)
     is_ink[inside], _ = two_levels(now[inside])
