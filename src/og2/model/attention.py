@@ -40,4 +40,4 @@ def _attend(q_NHE: Tensor, k_SKE: Tensor, v_SKE: Tensor, num_segments: int) -> T
     group = q.shape[2]
     k, v = (x.unflatten(0, (num_segments, -1)).transpose(1, 2) for x in (k_SKE, v_SKE))
     out = functional.scaled_dot_product_attention(q.flatten(2, 3), k, v)
-    return out.unflatten(2, (group, -1)).permute(0, 3, 1, 2, 4).flatten(2, 3).flatten(0, 1)
+    return out.unflatten(2, (group, -1)).permute(0, 3, 1, 2, 4).flatten(2, 3).flatten(0, 1).contiguous()
