@@ -80,6 +80,7 @@ class FlowEvalConfig:
 class FlowRecipe:
     """The recipe `kind: flow`; `start`: a transformer folder to go on from instead of fresh weights.
 
+    Its patches may be a multiple of the model's (og2.train.repatch), its other sizes are the same.
     compile: compile each block of the transformer (og2.train.compiled).
     """
 

@@ -19,11 +19,11 @@ def repatched(coarse: OmniGen2Transformer2DModel, patch_size: int) -> OmniGen2Tr
     A patch is embedded as the coarse patch that repeats it, its velocity is the mean over a coarse one's.
     Raises: ConfigError for a size that does not divide the old one.
     """
-    config = {name: value for name, value in coarse.config.items() if not name.startswith("_")}
     old, channels = coarse.patch_size, coarse.in_channels
     if patch_size < 1 or old % patch_size:
         raise ConfigError(f"patch_size={patch_size} does not divide that of the weights to start from, {old}")
-    fine = OmniGen2Transformer2DModel(**{**config, "patch_size": patch_size})
+    fine = OmniGen2Transformer2DModel.from_config({**coarse.config, "patch_size": patch_size})
+    assert isinstance(fine, OmniGen2Transformer2DModel)
     parts = (old // patch_size, patch_size, old // patch_size, patch_size)
     tensors = coarse.state_dict()
     for name in ("x_embedder.weight", "ref_image_patch_embedder.weight"):
