@@ -8,7 +8,7 @@ scorer.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -72,11 +72,19 @@ def at_size(mask: BoolArray, shape: tuple[int, ...]) -> BoolArray:
     return mask[rows][:, columns]
 
 
-def outer_sides(mask: BoolArray, share: float = 0.35, directions: int = 16) -> Iterator[BoolArray]:
+def outer_sides(mask: BoolArray, share: float = 0.35, directions: int = 16) -> Iterable[BoolArray]:
     """For every direction the part of a mask that lies farthest that way: that share of its pixels."""
-    if mask.all():
-        yield from _sides_of_all(mask.shape, share, directions)
-        return
+    whole = mask.shape[0], mask.shape[1]
+    return _sides_of_all(whole, share, directions) if mask.all() else _sides(mask, share, directions)
+
+
+@lru_cache(maxsize=4)
+def _sides_of_all(shape: tuple[int, int], share: float, directions: int) -> tuple[BoolArray, ...]:
+    """The sides of a whole picture, cut once."""
+    return tuple(_sides(np.ones(shape, dtype=bool), share, directions))
+
+
+def _sides(mask: BoolArray, share: float, directions: int) -> Iterator[BoolArray]:
     ys, xs = np.nonzero(mask)
     for i in range(directions if len(ys) else 0):
         angle = 2.0 * math.pi * i / directions
@@ -85,15 +93,6 @@ def outer_sides(mask: BoolArray, share: float = 0.35, directions: int = 16) -> I
         side = np.zeros_like(mask)
         side[ys[far], xs[far]] = True
         yield side
-
-
-@lru_cache(maxsize=4)
-def _sides_of_all(shape: tuple[int, int], share: float, directions: int) -> tuple[BoolArray, ...]:
-    """The sides of a whole picture."""
-    ys, xs = np.mgrid[0 : shape[0], 0 : shape[1]]
-    angles = [2.0 * math.pi * i / directions for i in range(directions)]
-    places = [xs * math.cos(angle) + ys * math.sin(angle) for angle in angles]
-    return tuple(along >= quantile(along, 1.0 - share) for along in places)
 
 
 def evenness(changed: BoolArray, mask: BoolArray) -> float:
