@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 
 import pytest
 import torch
@@ -110,6 +111,10 @@ def pool_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def _pool_data(folder: Path, emphasis: dict[str, float]) -> PoolDataConfig:
+    return PoolDataConfig(folder, POOL, 5, 4, emphasis=emphasis)
+
+
 def test_the_pool_lists_drawings_first_then_edits() -> None:
     items = latents.items(POOL)
     assert items == latents.items(POOL)
@@ -157,6 +162,33 @@ def test_balanced_packs_weigh_faint_targets_more_and_one_on_average(pool_folder:
     assert every is not None
     assert every.mean().item() == pytest.approx(1.0)
     assert PoolPacks(pool, PoolDataConfig(pool_folder, POOL)).drawings(torch.Generator()).weights is None
+
+
+def test_what_is_emphasised_is_drawn_more_often_within_its_number_of_objects(pool_folder: Path) -> None:
+    drawings = latents.items(POOL)[: sum(POOL.num_drawings)]
+    ones = drawings[: POOL.num_drawings[0]]
+    shape = ones[0].target.objects[0].shape
+    shows = [any(o.shape == shape for o in item.target.objects) for item in drawings]
+    packer = PoolPacks(LatentPool(pool_folder, POOL), _pool_data(pool_folder, {shape: 5.0}))
+    generator, counts = torch.Generator().manual_seed(0), [0] * len(drawings)
+    for _ in range(400):
+        for index in packer.drawings(generator).draws:
+            counts[index] += 1
+    share = sum(counts[: len(ones)]) / sum(counts)
+    assert share == pytest.approx(0.6, abs=0.05)
+    one = (
+        [counts[i] for i in range(len(ones)) if shows[i]],
+        [counts[i] for i in range(len(ones)) if not shows[i]],
+    )
+    assert mean(one[0]) == pytest.approx(5 * mean(one[1]), rel=0.25)
+
+
+@pytest.mark.parametrize("emphasis", [{"blob": 2.0}, {"star": 0.0}])
+def test_an_emphasis_of_nothing_known_or_of_nothing_at_all_is_refused(
+    pool_folder: Path, emphasis: dict[str, float]
+) -> None:
+    with pytest.raises(ConfigError, match=r"data\.emphasis"):
+        PoolPacks(LatentPool(pool_folder, POOL), _pool_data(pool_folder, emphasis))
 
 
 def test_a_pool_that_is_not_the_recipes_is_refused(pool_folder: Path, tmp_path: Path) -> None:

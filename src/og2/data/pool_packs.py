@@ -7,14 +7,16 @@ prompt (the empty one) that sampling uses.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
 
-from og2.data.latents import LatentPool, PoolConfig
+from og2.data.latents import LatentPool, PoolConfig, items
 from og2.data.packing import Pack, picture_tokens
+from og2.errors import ConfigError
+from og2.world.palette import COLORS, SHAPES
 
 NO_TEXT = -1
 
@@ -28,6 +30,8 @@ class PoolDataConfig:
     to learn.
     balance: when positive, a sample weighs 1 / (balance + its target's contrast), one on average. The latents
     of some colours are many times as large as those of others and would drown them in a squared error.
+    emphasis: how many times as often a drawing is chosen that shows this shape or colour, such as
+    {"star": 3}; of several the largest counts. Within a number of objects, so `drawing_shares` stay.
     """
 
     pool_folder: Path
@@ -39,6 +43,7 @@ class PoolDataConfig:
     drop_references: float = 0.5
     sample_targets: bool = False
     balance: float = 0.0
+    emphasis: dict[str, float] = field(default_factory=dict)
 
 
 class PoolPacks:
@@ -47,9 +52,10 @@ class PoolPacks:
     def __init__(self, pool: LatentPool, config: PoolDataConfig, patch_size: int = 2) -> None:
         self.pool, self.config, self.patch_size = pool, config, patch_size
         count = pool.num_drawings
+        weights = _emphasised(config)
         shares = torch.tensor(config.drawing_shares)
-        per_object = torch.bincount(pool.drawing_objects, minlength=4)[1:].clamp(min=1)
-        weights = (shares / per_object)[pool.drawing_objects - 1]
+        per_object = torch.bincount(pool.drawing_objects, weights, minlength=4)[1:].clamp(min=1e-9)
+        weights = weights * (shares / per_object)[pool.drawing_objects - 1]
         self._drawings = _buckets(torch.arange(count), pool.lengths[:count], weights)
         edits = torch.arange(count, len(pool.lengths) - 1)
         self._edits = _buckets(edits, pool.lengths[count:-1], torch.ones(len(edits)))
@@ -107,6 +113,26 @@ class PoolPacks:
 
     def _texts(self, chosen: list[int], dropped: bool) -> tuple[Tensor, ...]:
         return (self.pool.text(NO_TEXT),) if dropped else tuple(self.pool.text(i) for i in chosen)
+
+
+def _emphasised(config: PoolDataConfig) -> Tensor:
+    """How often each drawing is chosen among those of as many objects, before shares."""
+    count = sum(config.pool.num_drawings)
+    if not config.emphasis:
+        return torch.ones(count)
+    unknown = sorted(set(config.emphasis) - {*SHAPES, *COLORS})
+    if unknown:
+        raise ConfigError(
+            f"data.emphasis: {', '.join(unknown)} is unknown; allowed: {', '.join((*SHAPES, *COLORS))}"
+        )
+    if min(config.emphasis.values()) <= 0:
+        raise ConfigError(f"data.emphasis: {config.emphasis}; every number must be above 0")
+    return torch.tensor(
+        [
+            max(config.emphasis.get(word, 1.0) for o in item.target.objects for word in (o.shape, o.color))
+            for item in items(replace(config.pool, num_edits=0))
+        ]
+    )
 
 
 @dataclass
