@@ -33,7 +33,8 @@ APART_FROM_TOKENS = 256
 class Picture:
     """One picture of a call, ready to be drawn.
 
-    noise (C, h, w), float32; text and negative (T, F); references (C, h, w) each, of any sizes.
+    noise (C, h, w), float32; text and negative (T, F); references (C, h, w) each, of any sizes;
+    step_seed is of the noise that some solvers draw at every step.
     """
 
     plan: Plan
@@ -41,6 +42,7 @@ class Picture:
     text: Tensor
     negative: Tensor | None
     references: tuple[Tensor, ...]
+    step_seed: int = 0
 
     @property
     def kind(self) -> tuple[int, str | None, str]:
@@ -117,6 +119,7 @@ class GuidedPack:
             self.solver or "euler",
             on_step,
             "official" if is_official else "float32",
+            [picture.step_seed for picture in self.pictures],
         )
 
     def velocity(self, latents: list[Tensor], times: list[Tensor], step: int) -> list[Tensor]:

@@ -49,6 +49,7 @@ from og2.request import Plan, Profile, Provenance, Request, Result, picture_hash
 __all__ = ["OmniGen2Pipeline", "Progress", "Settings"]
 
 REFERENCE_STREAM = 0x9E3779B97F4A7C15
+STEP_STREAM = 0xD1B54A32D192ED03
 """Distance between the seeds of a picture's noise and of its references' noise (2**64 / golden ratio)."""
 DESCRIBE = "Describe this picture."
 _NOT_OPTIONS = ("self", "output_type", "return_dict", "options")
@@ -313,6 +314,7 @@ class OmniGen2Pipeline(AdaptedPipeline):
         """Picture `index` of a job: its noise drawn on the CPU in float32 from its own seed."""
         assert job.text is not None
         seed, generators = job.plan.seeds[index], job.inputs.generators
+        step_seed = (seed + STEP_STREAM) % 2**64
         shape = (self.vae.config.latent_channels, *job.plan.latent_size)
         if job.inputs.latents is not None:
             noise = check_noise(job.inputs.latents[index], shape, "latents")
@@ -327,7 +329,11 @@ class OmniGen2Pipeline(AdaptedPipeline):
                 own_seed = (seed + (k + 1) * REFERENCE_STREAM) % 2**64
                 drawn = _draw(shape, generators[index] if generators else own_seed)
             references.append(self._placed(self._scaled(mean + std * drawn.to(mean.device, mean.dtype))))
-        return Picture(job.plan, noise.to(self._execution_device), job.text, job.negative, tuple(references))
+        if generators and job.plan.request.scheduler == "euler-stochastic":
+            source = generators[index]
+            step_seed = int(torch.randint(2**63 - 1, (), generator=source, device=source.device))
+        noise = noise.to(self._execution_device)
+        return Picture(job.plan, noise, job.text, job.negative, tuple(references), step_seed)
 
     def _scaled(self, z: Tensor) -> Tensor:
         return (z - (self.vae.config.shift_factor or 0.0)) * self.vae.config.scaling_factor

@@ -27,6 +27,7 @@ from og2.request import Request, Result, picture_hash
 SCHEMA = 1
 CHUNK = "og2"
 LIBRARIES = ("torch", "transformers", "diffusers", "pillow")
+SAMPLERS = {"euler": "Euler", "euler-stochastic": "Euler stochastic", "dpmsolver++": "DPM++ 2M"}
 _TUPLES = ("cfg_range", "timesteps")
 
 
@@ -95,7 +96,7 @@ def parameters_text(metadata: Mapping[str, Any]) -> str:
     height, width = metadata["size"]
     facts = {
         "Steps": asked["num_inference_steps"],
-        "Sampler": {"euler": "Euler", "dpmsolver++": "DPM++ 2M"}[asked["scheduler"]],
+        "Sampler": SAMPLERS[asked["scheduler"]],
         "CFG scale": f"{asked['text_guidance_scale']:g}",
         "Image CFG scale": f"{asked['image_guidance_scale']:g}",
         "CFG range": f"{start:g}-{end:g}",

@@ -87,7 +87,9 @@ ALIASES: Mapping[str, str] = MappingProxyType(
         "solver": "scheduler",
     }
 )
-SCHEDULER_ALIASES: Mapping[str, str] = MappingProxyType({"dpmsolver": "dpmsolver++", "dpm++": "dpmsolver++"})
+SCHEDULER_ALIASES: Mapping[str, str] = MappingProxyType(
+    {"dpmsolver": "dpmsolver++", "dpm++": "dpmsolver++", "stochastic": "euler-stochastic"}
+)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from og2.conditioning.templates import render_chat
 from og2.conditioning.vlm import Answer
 from og2.drawing import runs_together
 from og2.errors import Cancelled, ImageError, RequestError
+from og2.limits import SCHEDULERS
 from og2.pipeline import OmniGen2Pipeline, Progress, Settings
 from og2.placement import can_fuse, is_fused
 from og2.request import Request, Result
@@ -209,7 +210,7 @@ def test_calls_that_make_no_sense_are_refused_in_one_sentence(options: dict[str,
     image=st.floats(0, 4),
     ends=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     references=st.integers(0, 2),
-    solver=st.sampled_from(["euler", "dpmsolver++"]),
+    solver=st.sampled_from(SCHEDULERS),
 )
 def test_any_size_and_guidance_gives_a_picture_of_the_size_asked_for(
     height: int,
@@ -235,6 +236,32 @@ def test_any_size_and_guidance_gives_a_picture_of_the_size_asked_for(
     )
     assert result.images.shape == (1, 3, height, width)
     assert 0 <= result.images.min() <= result.images.max() <= 1
+
+
+def test_a_picture_of_stochastic_steps_is_the_same_alone_and_in_a_batch_and_hangs_on_its_seed() -> None:
+    steps = {"scheduler": "stochastic", "pack": "batch", **FAST}
+    alone = pipeline()("a cat", seed=3, output_type="pt", **steps).images[0]
+    both = pipeline()(["a dog", "a cat"], seed=[9, 3], output_type="pt", **steps).images
+    assert torch.equal(alone, both[1])
+    latents = torch.randn(1, 4, 6, 8)
+    first, again, other = (
+        pipeline()("a cat", latents=latents, seed=seed, output_type="pt", **steps).images
+        for seed in (3, 3, 4)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_generator_gives_stochastic_steps_their_noise_and_moves_on() -> None:
+    def run(generator: torch.Generator) -> torch.Tensor:
+        return pipeline()(
+            "a cat", generator=generator, scheduler="euler-stochastic", output_type="pt", **FAST
+        ).images
+
+    one, same = (torch.Generator().manual_seed(5) for _ in range(2))
+    first = run(one)
+    assert torch.equal(first, run(same))
+    assert not torch.equal(first, run(one))
 
 
 def test_an_unreadable_reference_is_refused_before_anything_is_computed() -> None:

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -137,8 +138,62 @@ def test_a_solver_keeps_its_state_in_float32_for_a_16_bit_network() -> None:
     )
 
 
+def to_normal(x: list[torch.Tensor], t: list[torch.Tensor], _: int) -> list[torch.Tensor]:
+    """The exact velocity from N(0, 1) to pictures whose values are N(3, 0.5)."""
+    time = t[0]
+    variance = time**2 * 0.25 + (1 - time) ** 2
+    slope = (time * 0.25 - (1 - time)) / variance
+    return [3.0 + slope * (x[0] - time * 3.0)]
+
+
+@pytest.mark.parametrize("num_steps", [60, 200])
+def test_stochastic_steps_keep_the_mean_forget_the_first_noise_and_narrow_the_spread(num_steps: int) -> None:
+    noise = torch.randn(1, 100, 100, generator=torch.Generator().manual_seed(0))
+    (plain,) = sample(to_normal, [noise], [time_grid(num_steps, None)], "euler")
+    (renewed,) = sample(to_normal, [noise], [time_grid(num_steps, None)], "euler-stochastic")
+    for done, spread in ((plain, 0.5), (renewed, 0.5 / math.sqrt(2))):
+        assert done.mean().item() == pytest.approx(3.0, abs=0.03)
+        assert done.std().item() == pytest.approx(spread, rel=0.06)
+    first = noise.flatten()
+    assert torch.corrcoef(torch.stack([first, plain.flatten()]))[0, 1] > 0.99
+    assert abs(torch.corrcoef(torch.stack([first, renewed.flatten()]))[0, 1].item()) < 0.05
+
+
+def test_stochastic_steps_are_those_of_diffusers_stochastic_sampling() -> None:
+    grid, seed = time_grid(6, 1024), 5
+    theirs = FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)
+    theirs.set_timesteps(6)
+    theirs.sigmas = 1.0 - grid
+    theirs.timesteps = torch.arange(6, dtype=torch.float32)
+    theirs.set_begin_index(0)
+    state = expected = torch.randn(4, 8, 8)
+    ours = make_solver("euler-stochastic", grid, seed=seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for step in range(6):
+            v = torch.sin(expected + step)
+            state = ours.step(state, v, step)
+            expected = theirs.step(-v, theirs.timesteps[step], expected).prev_sample
+            assert torch.allclose(state, expected, atol=1e-5)
+
+
+def test_stochastic_noise_follows_from_the_pictures_own_seed_alone() -> None:
+    noise, grid = torch.randn(2, 8, 8), time_grid(4, None)
+
+    def velocity(x: list[torch.Tensor], _: list[torch.Tensor], __: int) -> list[torch.Tensor]:
+        return [torch.sin(y) for y in x]
+
+    def run(*seeds: int) -> list[torch.Tensor]:
+        count = len(seeds)
+        return sample(velocity, [noise] * count, [grid] * count, "euler-stochastic", seeds=seeds)
+
+    alone, (beside, other) = run(7)[0], run(7, 8)
+    assert torch.equal(alone, beside)
+    assert not torch.allclose(alone, other)
+
+
 def test_an_unknown_solver_is_refused_by_naming_those_there_are() -> None:
-    with pytest.raises(RequestError, match=r"dpmsolver\+\+, euler"):
+    with pytest.raises(RequestError, match=r"dpmsolver\+\+, euler, euler-stochastic"):
         make_solver("ddim", time_grid(4, None))
 
 

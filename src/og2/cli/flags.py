@@ -98,7 +98,7 @@ DRAWING = (
     Flag("image_guidance_scale", float, "Strength of the input pictures; 1 is no guidance."),
     Flag("cfg_range_start", float, "Guide from this share of the steps on (default 0)."),
     Flag("cfg_range_end", float, "Guide up to this share of the steps (default 1)."),
-    Flag("scheduler", str, "euler or dpmsolver++."),
+    Flag("scheduler", str, "euler, euler-stochastic or dpmsolver++."),
     Flag(
         "seed",
         int,
