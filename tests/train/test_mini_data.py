@@ -23,8 +23,9 @@ from og2.errors import ConfigError
 from og2.train.flow import FlowEvalConfig, FlowModelConfig, FlowRecipe, FlowTask, make_task
 from og2.train.loop import RunConfig
 from og2.train.optim import OptimConfig
+from og2.train.sight import CellWords, cell_labels
 from og2.train.tokenizer import TokenizerRecipe, run
-from og2.train.vlm import cell_labels, tokenize_conversation, vision_patches
+from og2.train.vlm import tokenize_conversation, vision_patches
 from og2.world.render import render_batch
 
 SHARES = (0.4, 0.2, 0.2, 0.2)
@@ -59,7 +60,7 @@ def test_a_conversation_is_the_text_that_chat_shows_with_its_answers(index: int)
     if talk.prompt is not None:
         assert text == render_prompt(talk.prompt)
     else:
-        assert text.startswith(render_chat(talk.exchanges[0].question, int(talk.scene is not None)))
+        assert text.startswith(render_chat(talk.exchanges[0].question, len(talk.scenes)))
         assert [p for p, said in talk.pieces() if said] == [e.answer + "<|im_end|>\n" for e in talk.exchanges]
 
 
@@ -86,7 +87,7 @@ def test_picture_patches_equal_those_of_the_picture_processor(processor: Process
 
 def test_each_object_labels_the_cell_of_its_centre() -> None:
     for scene in world_source.scenes(1, 0, 20):
-        labels = cell_labels(scene, 4)
+        labels = cell_labels(scene, 4, CellWords.of("plain"))
         assert 1 <= int((labels[:, 0] > 0).sum()) <= len(scene.objects)
         assert ((labels > 0).all(dim=1) == (labels > 0).any(dim=1)).all()
 
