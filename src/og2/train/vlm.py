@@ -90,7 +90,7 @@ class _WithHeads(nn.Module):
     def __init__(self, mllm: Qwen2_5_VLForConditionalGeneration, vocabulary: int, sights: int) -> None:
         super().__init__()
         self.mllm = mllm
-        width = mllm.config.text_config.hidden_size
+        width = mllm.lm_head.in_features
         self.recall = nn.Linear(width, 2 * vocabulary)
         self.sight = nn.Linear(width, sights)
 
