@@ -23,8 +23,9 @@ from og2.errors import ConfigError
 from og2.train.flow import FlowEvalConfig, FlowModelConfig, FlowRecipe, FlowTask, make_task
 from og2.train.loop import RunConfig
 from og2.train.optim import OptimConfig
+from og2.train.sight import CellWords, cell_labels
 from og2.train.tokenizer import TokenizerRecipe, run
-from og2.train.vlm import cell_labels, tokenize_conversation, vision_patches
+from og2.train.vlm import tokenize_conversation, vision_patches
 from og2.world.render import render_batch
 
 SHARES = (0.4, 0.2, 0.2, 0.2)
@@ -59,7 +60,7 @@ def test_a_conversation_is_the_text_that_chat_shows_with_its_answers(index: int)
     if talk.prompt is not None:
         assert text == render_prompt(talk.prompt)
     else:
-        assert text.startswith(render_chat(talk.exchanges[0].question, int(talk.scene is not None)))
+        assert text.startswith(render_chat(talk.exchanges[0].question, len(talk.scenes)))
         assert [p for p, said in talk.pieces() if said] == [e.answer + "<|im_end|>\n" for e in talk.exchanges]
 
 
@@ -86,7 +87,7 @@ def test_picture_patches_equal_those_of_the_picture_processor(processor: Process
 
 def test_each_object_labels_the_cell_of_its_centre() -> None:
     for scene in world_source.scenes(1, 0, 20):
-        labels = cell_labels(scene, 4)
+        labels = cell_labels(scene, 4, CellWords.of("plain"))
         assert 1 <= int((labels[:, 0] > 0).sum()) <= len(scene.objects)
         assert ((labels > 0).all(dim=1) == (labels > 0).any(dim=1)).all()
 
@@ -119,8 +120,55 @@ def test_the_pool_lists_drawings_first_then_edits() -> None:
     items = latents.items(POOL)
     assert items == latents.items(POOL)
     assert [len(i.target.objects) for i in items[:13]] == [1] * 6 + [2] * 4 + [3] * 3
-    assert all(i.source is None for i in items[:13])
-    assert all(i.source is not None for i in items[13:])
+    assert [len(i.references) for i in items] == [0] * 13 + [1] * 8
+
+
+FULL_POOL = PoolConfig(seed=3, num_drawings=(7, 0, 0), num_edits=6, world="full", num_contexts=9)
+
+
+@pytest.fixture
+def full_pool_folder(tmp_path: Path) -> Path:
+    """Latents of the full world that say which picture they are of: targets from 0, references from 100."""
+    counts = [len(item.references) for item in latents.items(FULL_POOL)]
+    sizes = {"target": len(counts), "source": sum(counts)}
+    numbers = {"target": 0.0, "source": 100.0}
+    pictures = {
+        f"{name}_mean": (torch.arange(n) + numbers[name])[:, None, None, None].expand(n, 16, 2, 2).half()
+        for name, n in sizes.items()
+    }
+    pictures |= {name.replace("mean", "std"): torch.zeros_like(value) for name, value in pictures.items()}
+    starts = torch.tensor([0, *counts]).cumsum(0)
+    save_file({**pictures, "source_starts": starts}, tmp_path / "pictures.safetensors")
+    texts = {"prefix": torch.ones(5, 7).bfloat16(), "suffix": torch.rand(len(counts) + 1, 7).bfloat16()}
+    save_file({**texts, "starts": torch.arange(len(counts) + 2)}, tmp_path / "texts.safetensors")
+    return tmp_path
+
+
+def test_the_full_pool_lists_drawings_edits_and_in_context_requests_of_the_training_split() -> None:
+    items = latents.items(FULL_POOL)
+    assert items == latents.items(FULL_POOL)
+    assert [len(i.references) for i in items[:13]] == [0] * 7 + [1] * 6
+    assert all(i.references for i in items[13:])
+    assert len({len(i.references) for i in items[13:]}) > 1
+    with pytest.raises(ConfigError, match="world: full"):
+        PoolConfig(num_contexts=3)
+
+
+def test_a_pack_of_in_context_requests_holds_every_samples_own_references(full_pool_folder: Path) -> None:
+    pool = LatentPool(full_pool_folder, FULL_POOL)
+    data = PoolDataConfig(full_pool_folder, FULL_POOL, 2, 2, 3, drop_text=0.0)
+    packer, generator = PoolPacks(pool, data), torch.Generator().manual_seed(0)
+    starts = torch.tensor([0, *(len(i.references) for i in latents.items(FULL_POOL))]).cumsum(0).tolist()
+    for _ in range(20):
+        for pack in (packer.edits(generator), packer.contexts(generator)):
+            assert len({len(own) for _, own, _ in pack.sequences}) == 1
+            for index, (_, own, target) in zip(pack.draws, pack.sequences, strict=True):
+                assert pack.targets[target].unique().item() == index
+                said = [pack.references[k].unique().item() - 100 for k in own]
+                assert said == list(range(starts[index], starts[index + 1]))
+    without = PoolConfig(seed=3, num_drawings=(7, 0, 0), num_edits=15, world="full")
+    with pytest.raises(ConfigError, match="the pool has none"):
+        PoolPacks(LatentPool(full_pool_folder, without), replace(data, pool=without))
 
 
 @pytest.mark.parametrize("dropped", [False, True])

@@ -5,6 +5,9 @@ Conversation i of a source is a pure function of (seed, i). Kinds:
   prompts   a prompt alone, in the image pipeline's form (nothing is answered)
   readings  questions about a caption given in words, without any picture
   chat      one turn of talk: requests to draw or edit (answered by `<|img|>`), questions, greetings
+  critiques a prompt and a picture that may miss it: what is wrong, and how to mend it
+
+Of the full world some conversations are about the plain one, as they always were.
 """
 
 from __future__ import annotations
@@ -15,20 +18,35 @@ from dataclasses import dataclass
 from numpy.random import Generator
 
 from og2.conditioning.templates import DEFAULT_NEGATIVE_PROMPT, Turn, render_chat, render_prompt
-from og2.data.world_source import item_rng
+from og2.data.world_pictures import PictureView, view_scene
+from og2.data.world_source import WorldOptions, critique, item_rng
 from og2.world.spec import (
     CAPTION_QUESTIONS,
+    IMAGE_ANSWER,
+    INCONTEXT_TASKS,
+    PROMPT_TASKS,
     Scene,
     caption,
     chat_turn,
     plain_caption,
     sample_edit,
+    sample_incontext,
+    sample_prompt,
     sample_scene,
     typed_questions,
 )
 
 MAX_TURNS = 3
-KINDS = ("pictures", "prompts", "readings", "chat")
+FULL_TURNS = 5
+KINDS = ("pictures", "prompts", "readings", "chat", "critiques")
+PLAIN_SHARE = 0.25
+"""Of the full world's conversations, those about the plain one."""
+CONTEXT_SHARE = 0.15
+"""Of the full world's chat and prompts, in-context requests."""
+MAX_REFERENCES = 2
+_SHOWN = PictureView(1.0, 2, kinds={"drawing": 0.5, "context": 0.35, "edit": 0.15})
+_READ_KINDS = ("count", "yes_no", "where", "color", "shape", "none")
+"""Questions of the full world that its captions of objects always answer."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +60,10 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Exchanges about at most one picture; `prompt` is set instead of exchanges for a prompt alone."""
+    """Exchanges about the pictures of `scenes`; `prompt` is set instead of exchanges for a prompt alone."""
 
     kind: str
-    scene: Scene | None
+    scenes: tuple[Scene, ...]
     exchanges: tuple[Exchange, ...] = ()
     prompt: str | None = None
 
@@ -55,7 +73,7 @@ class Conversation:
             return [(render_prompt(self.prompt), False)]
         pieces, written, history = [], "", []
         for exchange in self.exchanges:
-            pictures = int(self.scene is not None and not history)
+            pictures = 0 if history else len(self.scenes)
             text = render_chat(exchange.question, pictures, history=history)
             pieces += [(text[len(written) :], False), (exchange.answer + "<|im_end|>\n", True)]
             written = text + exchange.answer + "<|im_end|>\n"
@@ -63,23 +81,33 @@ class Conversation:
         return pieces
 
 
-def conversation(seed: int, index: int, shares: Sequence[float], texts: Sequence[str] = ()) -> Conversation:
+def conversation(
+    seed: int, index: int, shares: Sequence[float], texts: Sequence[str] = (), world: str = "plain"
+) -> Conversation:
     """Conversation `index`; `shares`: odds of KINDS; `texts`: other sentences, now and then the prompt."""
     rng = item_rng(seed, index)
-    kind = KINDS[int(rng.choice(len(KINDS), p=shares))]
+    kind = KINDS[int(rng.choice(len(shares), p=shares))]
+    if world == "full" and rng.random() < PLAIN_SHARE:
+        world = "plain"
     if kind == "pictures":
-        return _about_picture(rng)
+        return _about_picture(rng) if world == "plain" else _about_full_picture(rng)
     if kind == "prompts":
-        return Conversation(kind, None, prompt=_prompt(rng, texts))
+        return Conversation(kind, (), prompt=_prompt(rng, texts, world))
     if kind == "readings":
-        return _reading(rng)
-    said, scene, answer = chat_turn(rng)
-    return Conversation(kind, scene, (Exchange("chat", said, answer),))
+        return _reading(rng, world)
+    if kind == "critiques":
+        said, scenes, _, answer = critique(rng, WorldOptions(world="full" if world == "full" else "plain"))
+        return Conversation(kind, scenes, (Exchange("critique", said, answer or ""),))
+    if world == "full" and rng.random() < CONTEXT_SHARE:
+        said, scenes = _in_context(rng)
+        return Conversation(kind, scenes, (Exchange("chat", said, IMAGE_ANSWER),))
+    said, scene, answer = chat_turn(rng, world=world)
+    return Conversation(kind, () if scene is None else (scene,), (Exchange("chat", said, answer),))
 
 
-def questions_about(scene: Scene, rng: Generator) -> list[Exchange]:
+def questions_about(scene: Scene, rng: Generator, world: str = "plain") -> list[Exchange]:
     """One exchange of each kind of question that the scene allows."""
-    return [Exchange(kind, question, answer) for kind, question, answer in typed_questions(scene, rng)]
+    return [Exchange(kind, question, answer) for kind, question, answer in typed_questions(scene, rng, world)]
 
 
 def _about_picture(rng: Generator) -> Conversation:
@@ -94,10 +122,21 @@ def _about_picture(rng: Generator) -> Conversation:
         ]
     else:
         chosen = [asked[i] for i in order]
-    return Conversation("pictures", scene, tuple(chosen))
+    return Conversation("pictures", (scene,), tuple(chosen))
 
 
-def _prompt(rng: Generator, texts: Sequence[str]) -> str:
+def _about_full_picture(rng: Generator) -> Conversation:
+    """Kinds begin with "full", as in the benchmark; a caption comes last, so that nothing is read from it."""
+    scene = view_scene(_SHOWN, rng)
+    *asked, last = questions_about(scene, rng, "full")
+    chosen = [asked[int(i)] for i in rng.permutation(len(asked))][:FULL_TURNS]
+    if rng.random() < 0.5:
+        chosen = [*chosen[: FULL_TURNS - 2], last]
+    named = (Exchange(f"full_{e.kind}", e.question, e.answer) for e in chosen)
+    return Conversation("pictures", (scene,), tuple(named))
+
+
+def _prompt(rng: Generator, texts: Sequence[str], world: str) -> str:
     draw = rng.random()
     if draw < 0.06:
         return ""
@@ -105,18 +144,32 @@ def _prompt(rng: Generator, texts: Sequence[str]) -> str:
         return DEFAULT_NEGATIVE_PROMPT
     if draw < 0.16 and texts:
         return texts[int(rng.integers(len(texts)))]
+    if world == "full" and rng.random() < CONTEXT_SHARE:
+        return _in_context(rng)[0]
     if draw < 0.55:
-        return sample_edit(rng).instruction
-    return caption(sample_scene(rng), rng)
+        return sample_edit(rng, world=world).instruction
+    if world == "full" and draw < 0.85:
+        return sample_prompt(rng, PROMPT_TASKS[int(rng.integers(len(PROMPT_TASKS)))]).text
+    return caption(sample_scene(rng, world=world), rng)
 
 
-def _reading(rng: Generator) -> Conversation:
-    scene = sample_scene(rng)
+def _in_context(rng: Generator) -> tuple[str, tuple[Scene, ...]]:
+    """An in-context request with few references, and these."""
+    while True:
+        made = sample_incontext(rng, INCONTEXT_TASKS[int(rng.integers(len(INCONTEXT_TASKS)))])
+        if len(made.references) <= MAX_REFERENCES:
+            return made.instruction, made.references
+
+
+def _reading(rng: Generator, world: str) -> Conversation:
+    scene = sample_scene(rng, world=world)
     text = caption(scene, rng, full=True).rstrip(".")
     # Captions do not always say the background and never ask for themselves back.
-    asked = [e for e in questions_about(scene, rng) if e.kind not in ("caption", "background")]
+    asked = [e for e in questions_about(scene, rng, world) if e.kind not in ("caption", "background")]
+    if world == "full":
+        asked = [e for e in asked if e.kind in _READ_KINDS]
     first, *others = [asked[int(i)] for i in rng.permutation(len(asked))][:MAX_TURNS]
     opening = Exchange(f"read_{first.kind}", f"{text}. {first.question}", first.answer)
     return Conversation(
-        "readings", None, (opening, *(Exchange(f"read_{e.kind}", e.question, e.answer) for e in others))
+        "readings", (), (opening, *(Exchange(f"read_{e.kind}", e.question, e.answer) for e in others))
     )

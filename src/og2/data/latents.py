@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -24,7 +25,16 @@ from og2.conditioning.templates import render_chat, render_prompt
 from og2.conditioning.vlm import tokenize
 from og2.data.world_source import item_rng, pictures
 from og2.errors import ConfigError
-from og2.world.spec import Scene, caption, sample_edit, sample_scene
+from og2.world.spec import (
+    INCONTEXT_TASKS,
+    PROMPT_TASKS,
+    Scene,
+    caption,
+    sample_edit,
+    sample_incontext,
+    sample_prompt,
+    sample_scene,
+)
 
 logger = logging.getLogger(__name__)
 CHAT_SHARE = 0.12
@@ -33,12 +43,22 @@ EMPTY = ""
 
 @dataclass(frozen=True)
 class PoolConfig:
-    """What the pool holds: drawings with 1, 2, 3 objects, and edits.   Units: counts; size_px pixels."""
+    """What the pool holds: drawings with 1, 2, 3 objects, and edits.   Units: counts; size_px pixels.
+
+    world: in the full one drawings are of its prompts, whatever their number of objects (the sum of
+    num_drawings counts), edits of all its kinds, and there are num_contexts in-context requests.
+    """
 
     seed: int = 31
     num_drawings: tuple[int, int, int] = (24000, 7000, 5000)
     num_edits: int = 35000
     size_px: int = 64
+    world: Literal["plain", "full"] = "plain"
+    num_contexts: int = 0
+
+    def __post_init__(self) -> None:
+        if self.world == "plain" and self.num_contexts:
+            raise ConfigError(f"num_contexts={self.num_contexts}: the plain world has none; use world: full")
 
 
 @dataclass(frozen=True)
@@ -57,11 +77,11 @@ class LatentsRecipe:
 
 @dataclass(frozen=True)
 class Item:
-    """One training sample: a prompt, its target, and for an edit the source."""
+    """One training sample: a prompt, its target, and the pictures that go in (of an edit its source)."""
 
     prompt: str
     target: Scene
-    source: Scene | None = None
+    references: tuple[Scene, ...] = ()
     is_chat: bool = False
 
 
@@ -82,31 +102,37 @@ def run(recipe: LatentsRecipe) -> None:
 
 
 def items(pool: PoolConfig) -> list[Item]:
-    """All samples of the pool, drawings first; a pure function of the configuration."""
-    result = []
-    index = 0
-    for number, count in enumerate(pool.num_drawings, start=1):
-        for _ in range(count):
-            rng = item_rng(pool.seed, index)
-            scene = sample_scene(rng, num_objects=number)
-            result.append(Item(caption(scene, rng), scene, is_chat=rng.random() < CHAT_SHARE))
-            index += 1
-    for _ in range(pool.num_edits):
-        edit = sample_edit(item_rng(pool.seed, index))
-        result.append(Item(edit.instruction, edit.target, edit.source))
-        index += 1
+    """All samples of the pool, drawings, edits, then in-context; a pure function of the configuration."""
+    numbers = [number for number, count in enumerate(pool.num_drawings, start=1) for _ in range(count)]
+    result = [_drawing(pool, index, number) for index, number in enumerate(numbers)]
+    for index in range(len(result), len(result) + pool.num_edits):
+        edit = sample_edit(item_rng(pool.seed, index), world=pool.world)
+        result.append(Item(edit.instruction, edit.target, (edit.source,)))
+    for index in range(len(result), len(result) + pool.num_contexts):
+        rng = item_rng(pool.seed, index)
+        made = sample_incontext(rng, INCONTEXT_TASKS[int(rng.integers(len(INCONTEXT_TASKS)))])
+        result.append(Item(made.instruction, made.target, made.references))
     return result
+
+
+def _drawing(pool: PoolConfig, index: int, number: int) -> Item:
+    rng = item_rng(pool.seed, index)
+    if pool.world == "full":
+        prompt = sample_prompt(rng, PROMPT_TASKS[int(rng.integers(len(PROMPT_TASKS)))])
+        return Item(prompt.text, prompt.scene, is_chat=rng.random() < CHAT_SHARE)
+    scene = sample_scene(rng, num_objects=number)
+    return Item(caption(scene, rng), scene, is_chat=rng.random() < CHAT_SHARE)
 
 
 @torch.no_grad()
 def encode_pictures(recipe: LatentsRecipe) -> dict[str, Tensor]:
-    """target_mean, target_std (N, 16, h, w) float16; source_* for the edits, which come last."""
+    """target_mean, target_std (N, 16, h, w) float16; source_*: all references, item after item."""
     vae = AutoencoderKL.from_pretrained(recipe.vae).eval()
     samples = items(recipe.pool)
     result = {}
     for name, scenes in (
         ("target", [i.target for i in samples]),
-        ("source", [i.source for i in samples if i.source is not None]),
+        ("source", [scene for i in samples for scene in i.references]),
     ):
         means, stds = [], []
         for first in range(0, len(scenes), recipe.batch):
@@ -119,7 +145,7 @@ def encode_pictures(recipe: LatentsRecipe) -> dict[str, Tensor]:
             if first % (100 * recipe.batch) == 0:
                 logger.info("%s %d of %d", name, first, len(scenes))
         result[f"{name}_mean"], result[f"{name}_std"] = torch.cat(means), torch.cat(stds)
-    return result
+    return {**result, "source_starts": _starts([len(i.references) for i in samples])}
 
 
 def encode_texts(recipe: LatentsRecipe) -> dict[str, Tensor]:
@@ -159,8 +185,12 @@ def encode_suffixes(
             )
         logger.info("prompts of %d tokens: %d", length, len(indices))
     rows = [found[i] for i in range(len(texts))]
-    starts = torch.tensor([0, *(len(row) for row in rows)]).cumsum(0)
-    return {"prefix": prefix, "suffix": torch.cat(rows), "starts": starts}
+    return {"prefix": prefix, "suffix": torch.cat(rows), "starts": _starts([len(row) for row in rows])}
+
+
+def _starts(lengths: Sequence[int]) -> Tensor:
+    """(N + 1,) where each of N runs of these lengths begins, and where the last ends."""
+    return torch.tensor([0, *lengths]).cumsum(0)
 
 
 class LatentPool:
@@ -176,10 +206,12 @@ class LatentPool:
             load_file(folder / "pictures.safetensors"),
             load_file(folder / "texts.safetensors"),
         )
-        self.num_drawings = sum(pool.num_drawings)
+        self.num_drawings, self.num_edits = sum(pool.num_drawings), pool.num_edits
         self.lengths = self._texts["starts"].diff()
         found = len(self._pictures["target_mean"])
-        if found != self.num_drawings + pool.num_edits:
+        plain = _starts([0] * self.num_drawings + [1] * pool.num_edits)  # of pools that do not say it
+        self._references = self._pictures.get("source_starts", plain)
+        if found != self.num_drawings + pool.num_edits + pool.num_contexts:
             raise ConfigError(f"the pool in {folder} holds {found} samples, not what the recipe says")
         self.drawing_objects = torch.repeat_interleave(torch.arange(1, 4), torch.tensor(pool.num_drawings))
 
@@ -204,9 +236,15 @@ class LatentPool:
         chunks = self._pictures["target_mean"].split(1000)
         return torch.cat([_contrast(chunk.float()) for chunk in chunks])
 
-    def source(self, index: int, generator: torch.Generator) -> Tensor:
-        """A draw from the posterior of an edit's source."""
-        return self._draw("source", index - self.num_drawings, generator)
+    @property
+    def num_references(self) -> Tensor:
+        """How many pictures go into each item, (N,)."""
+        return self._references.diff()
+
+    def references(self, index: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Draws from the posteriors of the pictures that go in."""
+        first, end = self._references[index : index + 2].tolist()
+        return tuple(self._draw("source", row, generator) for row in range(first, end))
 
     def _draw(self, name: str, index: int, generator: torch.Generator) -> Tensor:
         mean, std = (

@@ -1,4 +1,5 @@
-"""Packs drawn from a pool of latents: one task and one text length each, so that attention runs as one batch.
+"""Packs drawn from a pool of latents: one task, one text length and one number of references each, so that
+attention runs as one batch.
 
 What a pack holds follows from the generator it is drawn with, and from nothing else. Some packs lose their
 text, half of these their references too: what guidance needs at sampling time is trained under the very
@@ -25,6 +26,7 @@ NO_TEXT = -1
 class PoolDataConfig:
     """What a step sees: samples per pack, shares of drawings with 1, 2, 3 objects, rates of dropping.
 
+    contexts: samples of a third pack, of in-context requests; 0 where the pool has none.
     sample_targets: draw targets from the VAE's posterior instead of taking its mean (references are always
     drawn, as the pipeline does). The mini VAE leaves some channels unused, and drawing fills those with noise
     to learn.
@@ -38,6 +40,7 @@ class PoolDataConfig:
     pool: PoolConfig = field(default_factory=PoolConfig)
     drawings: int = 40
     edits: int = 24
+    contexts: int = 0
     drawing_shares: tuple[float, float, float] = (0.6, 0.25, 0.15)
     drop_text: float = 0.1
     drop_references: float = 0.5
@@ -57,8 +60,10 @@ class PoolPacks:
         per_object = torch.bincount(pool.drawing_objects, weights, minlength=4)[1:].clamp(min=1e-9)
         weights = weights * (shares / per_object)[pool.drawing_objects - 1]
         self._drawings = _buckets(torch.arange(count), pool.lengths[:count], weights)
-        edits = torch.arange(count, len(pool.lengths) - 1)
-        self._edits = _buckets(edits, pool.lengths[count:-1], torch.ones(len(edits)))
+        self._edits = self._even(count, count + pool.num_edits)
+        self._contexts = self._even(count + pool.num_edits, len(pool.lengths) - 1)
+        if config.contexts and not self._contexts.members:
+            raise ConfigError(f"data.contexts={config.contexts}, but the pool has none; set num_contexts")
         self._weights = None
         if config.balance > 0:
             weights = 1.0 / (config.balance + pool.contrasts())
@@ -72,25 +77,39 @@ class PoolPacks:
 
     def edits(self, generator: Generator) -> Pack:
         """A pack of edits: text, one reference, target."""
-        chosen = _choose(self._edits, self.config.edits, generator)
+        return self._with_references("edit", _choose(self._edits, self.config.edits, generator), generator)
+
+    def contexts(self, generator: Generator) -> Pack:
+        """A pack of in-context requests: text, references, target."""
+        chosen = _choose(self._contexts, self.config.contexts, generator)
+        return self._with_references("context", chosen, generator)
+
+    def _even(self, first: int, end: int) -> _Buckets:
+        """Buckets of these samples by text length and number of references, all equally likely."""
+        kinds = 1000 * self.pool.num_references[first:end] + self.pool.lengths[first:end]
+        return _buckets(torch.arange(first, end), kinds, torch.ones(end - first))
+
+    def _with_references(self, task: str, chosen: list[int], generator: Generator) -> Pack:
         dropped = _chance(self.config.drop_text, generator)
         texts = self._texts(chosen, dropped)
         targets = self._targets(chosen, generator)
         if dropped and _chance(self.config.drop_references, generator):
-            return self._pack("edit", chosen, texts, (), targets)
-        return self._pack(
-            "edit", chosen, texts, tuple(self.pool.source(i, generator) for i in chosen), targets
-        )
+            return self._pack(task, chosen, texts, (), targets)
+        found = tuple(self.pool.references(i, generator) for i in chosen)
+        return self._pack(task, chosen, texts, found, targets)
 
     def _pack(
         self,
         task: str,
         chosen: list[int],
         texts: tuple[Tensor, ...],
-        references: tuple[Tensor, ...],
+        given: tuple[tuple[Tensor, ...], ...],
         targets: tuple[Tensor, ...],
     ) -> Pack:
-        own = [(k,) if references else () for k in range(len(chosen))]
+        """given: the references of every sample, all as many; () where none has any."""
+        references = tuple(picture for own in given for picture in own)
+        each = len(given[0]) if given else 0
+        own = [tuple(range(k * each, (k + 1) * each)) for k in range(len(chosen))]
         sequences = tuple((k % len(texts), own[k], k) for k in range(len(chosen)))
         num_targets, num_references = (
             sum(picture_tokens(x, self.patch_size) for x in pictures) for pictures in (targets, references)
@@ -130,7 +149,7 @@ def _emphasised(config: PoolDataConfig) -> Tensor:
     return torch.tensor(
         [
             max(config.emphasis.get(word, 1.0) for o in item.target.objects for word in (o.shape, o.color))
-            for item in items(replace(config.pool, num_edits=0))
+            for item in items(replace(config.pool, num_edits=0, num_contexts=0))
         ]
     )
 
@@ -148,7 +167,7 @@ def _buckets(indices: Tensor, lengths: Tensor, weights: Tensor) -> _Buckets:
     return _Buckets(
         [indices[mask] for mask in masks],
         [weights[mask] for mask in masks],
-        torch.stack([weights[mask].sum() for mask in masks]),
+        torch.tensor([weights[mask].sum() for mask in masks]),
     )
 
 

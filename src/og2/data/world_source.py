@@ -204,7 +204,8 @@ def _question(rng: Generator, options: WorldOptions) -> _Made:
     return question, (scene,), None, answer
 
 
-def _critique(rng: Generator, options: WorldOptions) -> _Made:
+def critique(rng: Generator, options: WorldOptions) -> _Made:
+    """A prompt, a picture that shows it or has one fault, and what is wrong with it in three lines."""
     said, scene, wanted = _asked_for(rng, options, "critique")
     shown: Scene | None = scene if rng.random() < GOOD_SHARE else None
     while shown is None:  # not every fault fits every scene, but one of them does
@@ -213,4 +214,4 @@ def _critique(rng: Generator, options: WorldOptions) -> _Made:
     return CRITIQUE.format(said), (shown,), None, format_reflection(reflection)
 
 
-_MAKERS = {"t2i": _drawing, "edit": _edit, "ic": _in_context, "text": _question, "critique": _critique}
+_MAKERS = {"t2i": _drawing, "edit": _edit, "ic": _in_context, "text": _question, "critique": critique}

@@ -38,7 +38,7 @@ from og2.train.task import Part, PartLoss, Work
 from og2.world.language import describe
 from og2.world.render import render_batch
 from og2.world.score import score_edit, score_t2i
-from og2.world.spec import sample_edit, sample_scene
+from og2.world.spec import PROMPT_TASKS, sample_edit, sample_prompt, sample_scene
 
 logger = logging.getLogger(__name__)
 EVAL_SEED = 900_301
@@ -123,16 +123,19 @@ class FlowTask:
         self._judge: Judge | None = None
 
     def parts(self, step: int, generator: torch.Generator) -> list[Part]:
-        """One drawing pack and one edit pack."""
+        """One drawing pack and one edit pack, and one in-context pack where the recipe asks for it."""
         del step
-        packs = (self.packs.drawings(generator), self.packs.edits(generator))
+        packs = [self.packs.drawings(generator), self.packs.edits(generator)]
+        if self.recipe.data.contexts:
+            packs.append(self.packs.contexts(generator))
         return [self._part(pack, generator) for pack in packs]
 
     def evaluate(self, step: int, module: nn.Module) -> dict[str, float]:
         """Scores of previews on unseen prompts and edits."""
         del step, module
         if self._judge is None:
-            self._judge = Judge(self.recipe.evaluation, self.recipe.data.pool.size_px)
+            pool = self.recipe.data.pool
+            self._judge = Judge(self.recipe.evaluation, pool.size_px, pool.world)
         return self._judge.scores(self.module)
 
     def export(self, folder: Path, module: nn.Module) -> None:
@@ -162,7 +165,7 @@ class FlowTask:
 class Judge:
     """Fixed unseen prompts and edits, drawn with fixed seeds and scored from pixels."""
 
-    def __init__(self, config: FlowEvalConfig, size_px: int) -> None:
+    def __init__(self, config: FlowEvalConfig, size_px: int, world: str = "plain") -> None:
         self.config = config
         self.vae = AutoencoderKL.from_pretrained(config.vae).eval()
         mllm = Qwen2_5_VLForConditionalGeneration.from_pretrained(config.mllm).eval()
@@ -172,12 +175,16 @@ class Judge:
         self.requirements, self.drawings = [], []
         for index in range(config.num_drawings):
             rng = item_rng(EVAL_SEED, index)
-            said = describe(sample_scene(rng, num_objects=1, split="test"), rng)
+            said = (
+                describe(sample_scene(rng, num_objects=1, split="test"), rng)
+                if world == "plain"
+                else sample_prompt(rng, PROMPT_TASKS[index % len(PROMPT_TASKS)], "test")
+            )
             self.requirements.append(said.requirements)
             self.drawings.append(Wish(encode_prompt(mllm, processor, said.text), (), size, index))
         self.edits, wishes = [], []
         for index in range(config.num_edits):
-            edit = sample_edit(item_rng(EVAL_SEED + 1, index), split="test")
+            edit = sample_edit(item_rng(EVAL_SEED + 1, index), split="test", world=world)
             source = render_batch([edit.source], size_px)
             latents = self._encode(source)
             self.edits.append((edit, source[0]))

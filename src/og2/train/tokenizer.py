@@ -11,16 +11,20 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from og2.conditioning.processor import make_image_processor
 from og2.conditioning.templates import DEFAULT_NEGATIVE_PROMPT, END_OF_TEXT, IM_END, IMG_TRIGGER, SYSTEM
+from og2.data.conversations import conversation
 from og2.data.world_source import item_rng
 from og2.errors import ConfigError
 from og2.world.spec import caption, chat_turn, questions, sample_edit, sample_scene
 
 logger = logging.getLogger(__name__)
+FULL_TALK = (0.3, 0.3, 0.0, 0.1, 0.3)
+"""Odds of the conversations (`conversations.KINDS`) that a tokenizer of the full world reads."""
 
 PRE_TOKENIZER = "|".join(
     (
@@ -64,7 +68,10 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class TokenizerRecipe:
-    """The recipe `kind: tokenizer`.   Units: counts of sentences; patch_size, picture_px in pixels."""
+    """The recipe `kind: tokenizer`.   Units: counts of sentences; patch_size, picture_px in pixels.
+
+    world: of the full one, as many conversations of all kinds are read as scenes are asked about.
+    """
 
     folder: Path
     seed: int
@@ -77,6 +84,7 @@ class TokenizerRecipe:
     patch_size: int
     merge_size: int
     picture_px: int
+    world: Literal["plain", "full"] = "plain"
 
 
 def run(recipe: TokenizerRecipe) -> None:
@@ -90,15 +98,19 @@ def sentences(recipe: TokenizerRecipe) -> Iterator[str]:
     """The training text: world sentences, each also after a space, and the fixed texts several times."""
     for index in range(recipe.num_captions):
         rng = item_rng(recipe.seed, index)
-        yield caption(sample_scene(rng), rng)
-        yield chat_turn(rng)[0]
+        yield caption(sample_scene(rng, world=recipe.world), rng)
+        yield chat_turn(rng, world=recipe.world)[0]
     for index in range(recipe.num_edits):
-        yield sample_edit(item_rng(recipe.seed + 1, index)).instruction
+        yield sample_edit(item_rng(recipe.seed + 1, index), world=recipe.world).instruction
     for index in range(recipe.num_questions):
         rng = item_rng(recipe.seed + 2, index)
-        for question, answer in questions(sample_scene(rng), rng):
+        for question, answer in questions(sample_scene(rng, world=recipe.world), rng, recipe.world):
             yield question
             yield answer
+        if recipe.world == "full":
+            talk = conversation(recipe.seed + 3, index, FULL_TALK, world="full")
+            yield from [talk.prompt or "", *(e.question for e in talk.exchanges)]
+            yield from (e.answer for e in talk.exchanges)
     fixed = [
         f"system\n{SYSTEM}",
         "user\n",

@@ -18,11 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from og2.data import world_source
+from og2.data.world_pictures import PictureView, view_pictures, view_scenes
+from og2.errors import ConfigError
 from og2.train.distributed import Parallel, process_group
 from og2.train.folders import replaced
 from og2.train.loop import RunConfig, train
 from og2.train.optim import OptimConfig
 from og2.train.task import Part, PartLoss, mean_part
+from og2.train.vae_measures import measure, uneven
 from og2.world.scenes import Scene
 
 logger = logging.getLogger(__name__)
@@ -47,6 +50,9 @@ class VaeDataConfig:
 
     The first `crop_steps` steps see squares of `crop_px` around objects instead of whole pictures: most of a
     picture is plain background, and a step costs a fraction.
+
+    views: what is said so far is of the plain world; with views every step draws one of them instead, and
+    evaluation is about the whole world.
     """
 
     batch: int = 16
@@ -56,6 +62,11 @@ class VaeDataConfig:
     crop_px: int = 32
     crop_steps: int = 0
     crop_batch: int = 16
+    views: tuple[PictureView, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.views and not sum(view.share for view in self.views):
+            raise ConfigError("data.views: every share is 0; give one that is more")
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,7 @@ class VaeLossConfig:
     `edge_gain` multiplies the contrast before it is cut at 1, so that faint edges count too.
     `latent_noise` is added to latents before decoding, as a share of their standard deviation.
     `plain` weighs the absolute error of 8 x 8 averages: shades of plain areas.
+    `even` weighs how far latents are from zero mean and unit covariance (`vae_measures.uneven`).
     """
 
     squared: float = 1.0
@@ -74,6 +86,7 @@ class VaeLossConfig:
     absolute: float = 0.1
     edge: float = 4.0
     kl: float = 1e-6
+    even: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -141,6 +154,8 @@ class VaeTask:
         error = decoded - pixels
         weight = edge_weight(pixels, weights.edge, weights.edge_gain)
         value = (weight * (weights.squared * error.square() + weights.absolute * error.abs())).mean()
+        if weights.even:
+            value = value + weights.even * uneven(mean)
         if weights.plain:
             value = value + weights.plain * functional.avg_pool2d(error, 8).abs().mean()
         with torch.no_grad():
@@ -153,6 +168,11 @@ class VaeTask:
 
     def _pixels(self, step: int, generator: torch.Generator) -> Tensor:
         data = self.recipe.data
+        if data.views:
+            shares = torch.tensor([view.share for view in data.views])
+            view = data.views[int(torch.multinomial(shares, 1, generator=generator))]
+            first = step * max(view.batch for view in data.views)
+            return view_pictures(view, view_scenes(view, self.recipe.run.seed, first), generator)
         crops = step < data.crop_steps
         count = data.crop_batch if crops else data.batch
         batch = world_source.scenes(
@@ -166,8 +186,12 @@ class VaeTask:
         return crop_objects(pixels, batch, data.crop_px, generator) if crops else pixels
 
     def evaluate(self, step: int, module: nn.Module) -> dict[str, float]:
-        """PSNR on unseen scenes by number of objects, and the latents' statistics (kept for `export`)."""
+        """PSNR on unseen scenes by number of objects or kind, and the latents' statistics for `export`."""
         del step, module
+        if self.recipe.data.views:
+            figures, seen = measure(self.module, EVAL_SEED)
+            self.statistics = (seen.mean().item(), seen.std().item())
+            return figures
         result, latents = {}, []
         for number in (1, 2, 3):
             shares = [float(number == k) for k in (1, 2, 3)]
@@ -214,6 +238,7 @@ def build_vae(model: VaeModelConfig, size_px: int) -> AutoencoderKL:
         use_quant_conv=False,
         use_post_quant_conv=False,
         sample_size=size_px,
+        scaling_factor=1.0,
     )
     with torch.no_grad():  # begin with a narrow posterior: early noise only hides the pictures
         vae.encoder.conv_out.bias[model.latent_channels :] = FIRST_LOGVAR

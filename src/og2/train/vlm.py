@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.generation.configuration_utils import GenerationConfig
-from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
 from og2.conditioning.processor import Processor, load_processor
-from og2.conditioning.templates import END_OF_TEXT, IM_END, IMAGE_PAD
+from og2.conditioning.templates import END_OF_TEXT, IMAGE_PAD
 from og2.conditioning.vlm import tokenize
 from og2.data import conversations, world_source
 from og2.data.conversations import Conversation
@@ -29,38 +27,21 @@ from og2.train.distributed import Parallel, process_group
 from og2.train.folders import replaced
 from og2.train.loop import RunConfig, train
 from og2.train.optim import OptimConfig
+from og2.train.sight import CellWords, cell_labels
 from og2.train.task import Part, PartLoss, mean_part
-from og2.world.spec import COLORS, SHAPES, SIZES, Scene
+from og2.train.vlm_model import VlmModelConfig, build_vlm, start_from
+from og2.world.spec import Scene
 
 logger = logging.getLogger(__name__)
 EVAL_SEED = 900_101
 
 
 @dataclass(frozen=True)
-class VlmModelConfig:
-    """Sizes of the Qwen2_5_VLForConditionalGeneration; `vision_*` is its picture encoder."""
-
-    hidden_size: int = 192
-    num_layers: int = 4
-    num_heads: int = 4
-    num_kv_heads: int = 2
-    intermediate_size: int = 512
-    mrope_section: tuple[int, int, int] = (8, 8, 8)
-    max_positions: int = 1024
-    vision_hidden_size: int = 128
-    vision_depth: int = 3
-    vision_heads: int = 4
-    vision_intermediate_size: int = 384
-    patch_size_px: int = 8
-    merge_size: int = 2
-    window_px: int = 64
-
-
-@dataclass(frozen=True)
 class VlmDataConfig:
-    """Conversations per step and their kinds (see data/conversations.py)."""
+    """Conversations per step, their world and odds of their kinds (see data/conversations.py)."""
 
     batch: int = 32
+    world: Literal["plain", "full"] = "plain"
     size_px: int = 64
     shares: tuple[float, ...] = (0.55, 0.2, 0.15, 0.1)
     text_files: tuple[Path, ...] = ()
@@ -77,14 +58,18 @@ class VlmLossConfig:
 
 @dataclass(frozen=True)
 class VlmRecipe:
-    """The recipe `kind: vlm`; `processor` is the folder that the tokenizer recipe wrote."""
+    """The recipe `kind: vlm`; `processor` is the folder that the tokenizer recipe wrote.
+
+    start: the folder of a whole model whose language model to go on from instead of fresh weights.
+    """
 
     run: RunConfig
     optim: OptimConfig
     processor: Path
-    model: VlmModelConfig = VlmModelConfig()
+    model: VlmModelConfig = field(default_factory=VlmModelConfig)
     data: VlmDataConfig = VlmDataConfig()
     loss: VlmLossConfig = VlmLossConfig()
+    start: Path | None = None
 
 
 def run(recipe: VlmRecipe) -> None:
@@ -102,11 +87,12 @@ def make_task(recipe: VlmRecipe) -> VlmTask:
 class _WithHeads(nn.Module):
     """The model and its training-only heads."""
 
-    def __init__(self, mllm: Qwen2_5_VLForConditionalGeneration, width: int, vocabulary: int) -> None:
+    def __init__(self, mllm: Qwen2_5_VLForConditionalGeneration, vocabulary: int, sights: int) -> None:
         super().__init__()
         self.mllm = mllm
+        width = mllm.lm_head.in_features
         self.recall = nn.Linear(width, 2 * vocabulary)
-        self.sight = nn.Linear(width, len(SHAPES) + len(COLORS) + len(SIZES) + 3)
+        self.sight = nn.Linear(width, sights)
 
 
 @dataclass
@@ -128,9 +114,12 @@ class VlmTask:
         self.processor = load_processor(recipe.processor)
         self.vocabulary = len(self.processor.tokenizer)
         self.mllm = build_vlm(recipe.model, self.processor)
+        if recipe.start is not None:
+            start_from(self.mllm, self.processor, recipe.start)
         # Measured on a CPU: the fused kernel's backward costs more than the whole of plain attention.
         self.mllm.set_attn_implementation("eager")
-        self.module = _WithHeads(self.mllm, recipe.model.hidden_size, self.vocabulary)
+        self.cell_words = CellWords.of(recipe.data.world)
+        self.module = _WithHeads(self.mllm, self.vocabulary, sum(self.cell_words.sizes))
         self.parallel = Parallel(self.module)
         self.texts = [
             t for path in recipe.data.text_files for t in path.read_text(encoding="utf-8").splitlines()
@@ -204,9 +193,8 @@ class VlmTask:
             return states.new_zeros(())
         seen = states[batch.inputs["input_ids"] == self.mllm.config.image_token_id]
         cells = self.recipe.data.size_px // (self.recipe.model.patch_size_px * self.recipe.model.merge_size)
-        labels = torch.cat([cell_labels(scene, cells) for scene in batch.scenes])
-        sizes = [len(SHAPES) + 1, len(COLORS) + 1, len(SIZES) + 1]
-        parts = self.module.sight(seen).float().split(sizes, dim=-1)
+        labels = torch.cat([cell_labels(scene, cells, self.cell_words) for scene in batch.scenes])
+        parts = self.module.sight(seen).float().split(list(self.cell_words.sizes), dim=-1)
         return sum(
             (functional.cross_entropy(part, labels[:, i]) for i, part in enumerate(parts)),
             start=seen.new_zeros(()),
@@ -215,7 +203,8 @@ class VlmTask:
     def _batch(self, seed: int, first: int, count: int) -> _Batch:
         data = self.recipe.data
         talks = [
-            conversations.conversation(seed, i, data.shares, self.texts) for i in range(first, first + count)
+            conversations.conversation(seed, i, data.shares, self.texts, data.world)
+            for i in range(first, first + count)
         ]
         cells = (data.size_px // (self.recipe.model.patch_size_px * self.recipe.model.merge_size)) ** 2
         rows = [tokenize_conversation(talk, self.processor, cells) for talk in talks]
@@ -231,7 +220,7 @@ class VlmTask:
             said[i, : len(row.ids)] = torch.tensor(row.said)
             valid[i, : len(row.ids)] = True
         inputs = {"input_ids": ids, "attention_mask": valid.long()}
-        scenes = [talk.scene for talk in talks if talk.scene is not None]
+        scenes = [scene for talk in talks for scene in talk.scenes]
         if scenes:
             inputs |= self._picture_inputs(scenes)
             inputs["mm_token_type_ids"] = (ids == self.mllm.config.image_token_id).int()
@@ -282,67 +271,3 @@ def vision_patches(pixels: Tensor, patch_px: int, merge: int) -> Tensor:
     grid = pixels.reshape(batch, channels, rows, merge, patch_px, columns, merge, patch_px)
     patches = grid.permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(-1, channels, 1, patch_px * patch_px)
     return patches.expand(-1, -1, 2, -1).reshape(len(patches), -1)
-
-
-def cell_labels(scene: Scene, cells: int) -> Tensor:
-    """What has its centre in each cell of a grid: (cells * cells, 3) shape, colour, size; 0 = nothing."""
-    labels = torch.zeros(cells * cells, 3, dtype=torch.long)
-    for obj in scene.objects:
-        cell = min(int(obj.y * cells), cells - 1) * cells + min(int(obj.x * cells), cells - 1)
-        words = ((tuple(SHAPES), obj.shape), (tuple(COLORS), obj.color), (tuple(SIZES), obj.size))
-        labels[cell] = torch.tensor([1 + known.index(word) for known, word in words])
-    return labels
-
-
-def build_vlm(model: VlmModelConfig, processor: Processor) -> Qwen2_5_VLForConditionalGeneration:
-    """A fresh Qwen2.5-VL of these sizes, its token ids taken from the processor."""
-    ids = {name: processor.token_id(token) for name, token in _TOKEN_FIELDS.items()}
-    end, pad = processor.token_id(IM_END), processor.token_id(END_OF_TEXT)
-    text: dict[str, Any] = {
-        "vocab_size": len(processor.tokenizer),
-        "hidden_size": model.hidden_size,
-        "intermediate_size": model.intermediate_size,
-        "num_hidden_layers": model.num_layers,
-        "num_attention_heads": model.num_heads,
-        "num_key_value_heads": model.num_kv_heads,
-        "max_position_embeddings": model.max_positions,
-        "rms_norm_eps": 1e-6,
-        "tie_word_embeddings": True,
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": 10000.0,
-            "mrope_section": list(model.mrope_section),
-        },
-        "bos_token_id": pad,
-        "eos_token_id": end,
-        "pad_token_id": pad,
-    }
-    vision = {
-        "depth": model.vision_depth,
-        "hidden_size": model.vision_hidden_size,
-        "intermediate_size": model.vision_intermediate_size,
-        "num_heads": model.vision_heads,
-        "out_hidden_size": model.hidden_size,
-        "patch_size": model.patch_size_px,
-        "spatial_patch_size": model.patch_size_px,
-        "spatial_merge_size": model.merge_size,
-        "temporal_patch_size": 2,
-        "window_size": model.window_px,
-        "fullatt_block_indexes": [model.vision_depth - 1],
-        "in_channels": 3,
-    }
-    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)
-    mllm = Qwen2_5_VLForConditionalGeneration(config)
-    mllm.generation_config = GenerationConfig(
-        bos_token_id=pad, eos_token_id=end, pad_token_id=pad, do_sample=False
-    )
-    return mllm
-
-
-_TOKEN_FIELDS = {
-    "image_token_id": IMAGE_PAD,
-    "video_token_id": "<|video_pad|>",
-    "vision_start_token_id": "<|vision_start|>",
-    "vision_end_token_id": "<|vision_end|>",
-    "vision_token_id": "<|vision_pad|>",
-}
