@@ -13,10 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from og2.world.background import View, share_toward
+from og2.world.creature_lines import Line, between, depth_in, is_lined, line_inside
 from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance, erode, medians
 
 _WHITE_L, _WHITE_C, _DARK_L, _DARK_C = 70.0, 28.0, 44.0, 25.0
 _WHITE_LAB, _DARK_LAB = np.array([98.0, 0.0, 0.0]), np.array([15.0, 3.0, 1.0])
+_LINED_WHITE_L, _LINED_WHITE_C, _LINED_DARK_L, _LINED_DARK_C = 32.0, 15.0, 32.0, 16.0  # white's line is grey
+_FOOT = 0.13  # radii: half the height of a foot
+_GUESSED_PX = 2.5  # width of a line before it is measured
 _WHITE_RIM = 0.06  # of what is around a core; of a core that looks aside it is little
 _MIN_SKIN = 24.0  # dE from white and from black: dots on white are no eyes
 _LIMBS = 0.36  # radii: what is thinner than twice this is no body
@@ -61,7 +65,8 @@ class Frame:
 
     lab, part: CIELAB and silhouette (h, w). u, v: place of every pixel from the middle of the body, in radii,
     v downward. body_lab, second_lab: its two colours; is_second, is_limb: pixels of the second colour, and of
-    the first outside the body; skin: the body's colour at every pixel, shaded as it is.
+    the first outside the body; skin: the body's colour at every pixel, shaded as it is. line: the dark one
+    along every part, None where there is none; skin then has the body's.
     """
 
     lab: FloatArray
@@ -75,6 +80,7 @@ class Frame:
     is_limb: BoolArray
     u: FloatArray
     v: FloatArray
+    line: Line | None = None
 
     @property
     def wide(self) -> float:
@@ -101,8 +107,8 @@ def find_frame(view: View, part: BoolArray) -> Frame | None:
 
     part: its silhouette, holes filled.
     """
-    lab = view.lab
-    eyes, eye_mask = _eyes(lab, part)
+    lab, has_line = view.lab, is_lined(view, part)
+    eyes, eye_mask = _eyes(lab, part, has_line)
     if eyes is None:
         return None
     rough = _rough_body(part, eyes)
@@ -112,25 +118,38 @@ def find_frame(view: View, part: BoolArray) -> Frame | None:
     around_eyes = medians(lab[ring])
     if min(float(distance(around_eyes, tone)) for tone in (_WHITE_LAB, _DARK_LAB)) < _MIN_SKIN:
         return None
-    second = _color_of_feet(lab, part, rough)
+    second = _color_of_feet(lab, part, rough, has_line)
     cover = np.maximum(share_toward(view, around_eyes), share_toward(view, second))
     body = _fitted(np.where(erode(part, 1.5), 1.0, np.where(dilate(part, 1.5), cover, 0.0)), rough)
     ys, xs = np.mgrid[0 : part.shape[0], 0 : part.shape[1]].astype(np.float64)
     u, v = (xs - body.x) / body.r, (ys - body.y) / body.r
     inside = ((xs - body.x) / body.a) ** 2 + ((ys - body.y) / body.b) ** 2
     body_lab, skin = _skin(lab, (inside < 0.81) & part & ~dilate(eye_mask, 1.5), around_eyes, u + v)
+    depth = depth_in(xs - body.x, ys - body.y, body.a, body.b) if has_line else None
+    line = None if depth is None else line_inside(lab, body_lab, depth)
     to_second, to_skin = distance(lab, second), distance(lab, skin)
+    if depth is not None and line is not None:
+        to_second = between(lab, second, line.of(second))
+        to_skin = np.where(inside < 1.0, to_skin, between(lab, body_lab, line.of(body_lab)))
+        edge = np.clip(line.width - depth + 0.5, 0.0, 1.0)[..., None] * (inside < 1.0)[..., None]
+        skin = skin + edge * (line.of(skin) - skin)
+        to_skin = np.minimum(to_skin, distance(lab, skin))
     is_second = part & (to_second < 22.0) & (to_second < to_skin)
     is_limb = part & (to_skin < 24.0) & ~is_second & (inside > 1.0)
-    eyes = _measured_eyes(lab, eyes, body_lab)
-    return Frame(lab, part, eyes, body, body_lab, second, skin, is_second, is_limb, u, v)
+    eyes = _measured_eyes(lab, eyes, body_lab, line)
+    return Frame(lab, part, eyes, body, body_lab, second, skin, is_second, is_limb, u, v, line)
 
 
-def _eyes(lab: FloatArray, part: BoolArray) -> tuple[tuple[Eye, Eye] | None, BoolArray]:
+def _eyes(
+    lab: FloatArray, part: BoolArray, has_line: bool
+) -> tuple[tuple[Eye, Eye] | None, BoolArray]:
     """Two discs of white, each around a dark core, about level; the left one first."""
     chroma = np.hypot(lab[..., 1], lab[..., 2])
     white = part & (lab[..., 0] > _WHITE_L) & (chroma < _WHITE_C)
     dark = part & (lab[..., 0] < _DARK_L) & (chroma < _DARK_C)
+    if has_line:
+        white |= part & (lab[..., 0] > _LINED_WHITE_L) & (chroma < _LINED_WHITE_C)
+        dark = part & (lab[..., 0] < _LINED_DARK_L) & (chroma < _LINED_DARK_C)
     if not white.any() or not dark.any():
         return None, white
     rated = []
@@ -166,13 +185,15 @@ def _eyes(lab: FloatArray, part: BoolArray) -> tuple[tuple[Eye, Eye] | None, Boo
     return (one, other), whole
 
 
-def _measured_eyes(lab: FloatArray, eyes: tuple[Eye, Eye], body_lab: FloatArray) -> tuple[Eye, Eye]:
+def _measured_eyes(
+    lab: FloatArray, eyes: tuple[Eye, Eye], body_lab: FloatArray, line: Line | None
+) -> tuple[Eye, Eye]:
     """The same eyes by how much of each pixel is not the body's colour."""
     shares = []
-    for color in (_WHITE_LAB, _DARK_LAB):
+    for color in (_WHITE_LAB, _DARK_LAB) if line is None else (_WHITE_LAB, line.of(_WHITE_LAB), _DARK_LAB):
         toward = color - body_lab
         shares.append((lab - body_lab) @ toward / float(toward @ toward))
-    cover = np.clip(np.maximum(*shares), 0.0, 1.0)
+    cover = np.clip(np.max(shares, axis=0), 0.0, 1.0)
     ys, xs = np.mgrid[0 : lab.shape[0], 0 : lab.shape[1]].astype(np.float64)
     away = [np.hypot(xs - eye.x, ys - eye.y) for eye in eyes]
     found = []
@@ -207,10 +228,16 @@ def _rough_body(part: BoolArray, eyes: tuple[Eye, Eye]) -> Body | None:
     return Body(float(xs.mean()), float(ys.mean()), a, b) if min(a, b) > 3.0 else None
 
 
-def _color_of_feet(lab: FloatArray, part: BoolArray, body: Body) -> FloatArray:
+def _color_of_feet(lab: FloatArray, part: BoolArray, body: Body, has_line: bool) -> FloatArray:
     """The second colour, which the feet have: of the lowest rows that belong to the creature."""
     rows = np.arange(part.shape[0])[:, None]
     last = int(np.nonzero(part.any(axis=1))[0][-1])
+    if has_line:  # the middle of the feet, inside their lines
+        middle = np.abs(rows - last + _FOOT * body.r) < max(1.1, 0.05 * body.r)
+        for away in (_GUESSED_PX + 1.0, _GUESSED_PX):
+            feet = part & middle & erode(part, away)
+            if feet.sum() >= 4:
+                return medians(lab[feet])
     feet = part & (rows >= last - max(1.0, 0.16 * body.r)) & erode(part, 1.0)
     if feet.sum() < 3:
         feet = part & (rows >= last - max(2.0, 0.2 * body.r))
