@@ -28,6 +28,7 @@ _ARM_UNCLEAR = 5.0
 _DARK = np.array([14.0, 3.0, 1.0])
 _IVORY_L = 84.0
 _IVORY, _NEAR_IVORY = np.array([94.0, -1.0, 12.0]), 16.0  # its colour and dE from it, where lines are
+_MIN_HORN = 0.006  # square radii; a horn shows 0.018
 _SHOULDER = (0.82, 0.10)  # of the half width to the side; radii below the middle
 _EAR_ANGLE = math.radians(38.0)  # where on the outline an ear starts, from the top
 _EAR_TURN = math.radians(22.8)  # how far an ear leans outward
@@ -177,7 +178,9 @@ def _mouth_area(seen: Frame) -> float:
 
 def _ivory(seen: Frame) -> BoolArray:
     if seen.line is not None:
-        return seen.part & (between(seen.lab, _IVORY, seen.line.of(_IVORY)) < _NEAR_IVORY)
+        near = seen.part & (between(seen.lab, _IVORY, seen.line.of(_IVORY)) < _NEAR_IVORY)
+        whole = components(near, diagonal=False, smallest=max(4.0, _MIN_HORN * seen.body.r**2))
+        return np.any([np.zeros_like(near), *whole], axis=0)  # an ear's soft edge may be ivory too
     return seen.part & (seen.lab[..., 0] > _IVORY_L) & (np.hypot(seen.lab[..., 1], seen.lab[..., 2]) < 26.0)
 
 
