@@ -19,6 +19,7 @@ from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance
 _WHITE_L, _WHITE_C, _DARK_L, _DARK_C = 70.0, 28.0, 44.0, 25.0
 _WHITE_LAB, _DARK_LAB = np.array([98.0, 0.0, 0.0]), np.array([15.0, 3.0, 1.0])
 _LINED_WHITE_L, _LINED_WHITE_C, _LINED_DARK_L, _LINED_DARK_C = 32.0, 15.0, 32.0, 16.0  # white's line is grey
+_EYE_SIZES, _MIN_GREY = (0.11, 0.32), 0.8  # radii of the body; of an eye that is of no colour
 _FOOT = 0.13  # radii: half the height of a foot
 _GUESSED_PX = 2.5  # width of a line before it is measured
 _WHITE_RIM = 0.06  # of what is around a core; of a core that looks aside it is little
@@ -137,6 +138,8 @@ def find_frame(view: View, part: BoolArray) -> Frame | None:
     is_second = part & (to_second < 22.0) & (to_second < to_skin)
     is_limb = part & (to_skin < 24.0) & ~is_second & (inside > 1.0)
     eyes = _measured_eyes(lab, eyes, body_lab, line)
+    if has_line and not all(_is_eye(lab, eye, body.r) for eye in eyes):
+        return None
     return Frame(lab, part, eyes, body, body_lab, second, skin, is_second, is_limb, u, v, line)
 
 
@@ -183,6 +186,17 @@ def _eyes(
     if abs(one.y - other.y) > one.radius + other.radius or not 0.5 < one.radius / other.radius < 2.0:
         return None, white
     return (one, other), whole
+
+
+def _is_eye(lab: FloatArray, eye: Eye, r: float) -> bool:
+    """Whether an eye among lines is one: of a size that eyes have, and black, grey and white throughout."""
+    low, high = _EYE_SIZES
+    if not low * r < eye.radius < high * r:
+        return False
+    ys, xs = np.mgrid[0 : lab.shape[0], 0 : lab.shape[1]]
+    values = lab[np.hypot(xs - eye.x, ys - eye.y) < 0.8 * eye.radius]
+    grey = np.hypot(values[:, 1], values[:, 2]) < _LINED_WHITE_C
+    return float(grey.mean()) > _MIN_GREY
 
 
 def _measured_eyes(
