@@ -13,15 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from og2.world.background import View, share_toward
-from og2.world.creature_lines import Line, between, depth_in, is_lined, line_inside
+from og2.world.creature_lines import Line, between, depth_in, is_lined, lightest, line_inside
 from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance, erode, medians
 
 _WHITE_L, _WHITE_C, _DARK_L, _DARK_C = 70.0, 28.0, 44.0, 25.0
 _WHITE_LAB, _DARK_LAB = np.array([98.0, 0.0, 0.0]), np.array([15.0, 3.0, 1.0])
 _LINED_WHITE_L, _LINED_WHITE_C, _LINED_DARK_L, _LINED_DARK_C = 32.0, 15.0, 32.0, 16.0  # white's line is grey
 _EYE_SIZES, _MIN_GREY = (0.11, 0.32), 0.8  # radii of the body; of an eye that is of no colour
-_FOOT = 0.13  # radii: half the height of a foot
-_GUESSED_PX = 2.5  # width of a line before it is measured
+_FOOT, _MIN_FOOT_PX = 0.21, 6  # radii: of the height of a foot, 0.26
 _WHITE_RIM = 0.06  # of what is around a core; of a core that looks aside it is little
 _MIN_SKIN = 24.0  # dE from white and from black: dots on white are no eyes
 _LIMBS = 0.36  # radii: what is thinner than twice this is no body
@@ -246,12 +245,10 @@ def _color_of_feet(lab: FloatArray, part: BoolArray, body: Body, has_line: bool)
     """The second colour, which the feet have: of the lowest rows that belong to the creature."""
     rows = np.arange(part.shape[0])[:, None]
     last = int(np.nonzero(part.any(axis=1))[0][-1])
-    if has_line:  # the middle of the feet, inside their lines
-        middle = np.abs(rows - last + _FOOT * body.r) < max(1.1, 0.05 * body.r)
-        for away in (_GUESSED_PX + 1.0, _GUESSED_PX):
-            feet = part & middle & erode(part, away)
-            if feet.sum() >= 4:
-                return medians(lab[feet])
+    if has_line:
+        feet = part & (rows > last - _FOOT * body.r) & erode(part, 1.0)
+        if feet.sum() >= _MIN_FOOT_PX:
+            return lightest(lab[feet])
     feet = part & (rows >= last - max(1.0, 0.16 * body.r)) & erode(part, 1.0)
     if feet.sum() < 3:
         feet = part & (rows >= last - max(2.0, 0.2 * body.r))

@@ -13,13 +13,15 @@ import numpy as np
 
 from og2.world.background import View
 from og2.world.palette import lab_to_srgb, srgb_to_lab
-from og2.world.pixels import BoolArray, FloatArray, dilate, distance, erode, quantile
+from og2.world.pixels import BoolArray, FloatArray, dilate, distance, erode, medians, quantile
 
 _MUCH_DARKER = 0.72  # of the lightness of what is inside and behind; limbs are darker too, but less
 _OWN_LIGHTNESS = 0.6  # quantile of the lightness of a part that lines are compared with
 _MIN_AROUND = 0.5  # of the outline; creatures without lines have 0.25 at most, with them 0.72 at least
 _DEEPEST_PX = 7  # how deep in the body a line is looked for
 _MIN_STEP = 0.15  # of the lightness that a line takes away
+_LIGHTEST = 0.9  # quantile of the light of a part that its line is most of
+_FROM_BLACK = np.array([16.0, 0.0, 0.0])
 _LIGHTNESS_TO_SRGB = 3.0 / 2.2  # L + 16 goes with the cube root of the light, sRGB with its 2.2th root
 
 
@@ -69,6 +71,17 @@ def line_inside(lab: FloatArray, skin: FloatArray, depth: FloatArray) -> Line | 
     width = first + sum(m for m in missing if m > _MIN_STEP)
     lightness = float(skin[0])
     return Line(width, ((darkest * lightness + 16.0) / (own * lightness + 16.0)) ** _LIGHTNESS_TO_SRGB)
+
+
+def lightest(values: FloatArray) -> FloatArray:
+    """The colour of a small part from pixels of it and its line.   Shapes: CIELAB (N, 3) -> (3,).
+
+    All are one colour in more or less light, which scales L + 16, a and b; the part's own is the lightest.
+    """
+    from_black = values + _FROM_BLACK
+    light = from_black[:, 0]
+    clear = light >= quantile(light, 0.5)
+    return medians(from_black[clear] / light[clear, None]) * quantile(light, _LIGHTEST) - _FROM_BLACK
 
 
 def depth_in(x: FloatArray, y: FloatArray, a: float, b: float) -> FloatArray:
