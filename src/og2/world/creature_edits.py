@@ -56,6 +56,7 @@ _MIN_MOUTH_WIDTH = 0.068
 _TAIL_TOP = -0.62  # radii; above it are ears
 _EYE_Y = -0.30  # of the half height
 _WHITE = np.array((98.0, 0.0, 0.0))
+_LINE_STEP = 4.0  # of lightness from the line around an eye to what is its core
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,12 @@ def _own_colors(found: Found, pair: _Pair, zone: BoolArray, what: str) -> None:
     if changed.sum() < 4:
         return
     values = pair.new.lab[changed]
-    off = [_off(values, pair.old.skin[changed])]
+    skin, line = pair.old.skin[changed], pair.new.line
+    off = [_off(values, skin)]
+    if line is not None:  # the line along a part is of it
+        own = [line.of(skin)] if what in ("left_arm", "right_arm", "facing") else []
+        own += [line.of(pair.old.second_lab)] if what == "facing" else []
+        off += [_off(values, lab) for lab in (*own, *(line.of(lab) for lab in (_WHITE, DARK, TONGUE)))]
     if what in ("left_arm", "right_arm", "facing"):
         outside = pair.ellipse[changed] > 0.92
         off.append(np.where(outside, distance(values, pair.behind[changed]), np.inf))
@@ -278,7 +284,9 @@ def _whole_gaze(pair: _Pair, _: BoolArray, value: str) -> tuple[bool, str]:
 
 def _core(frame: Frame, eye: Eye) -> float:
     """Where the middle of what is dark in an eye is, in pixels across."""
-    weight = np.clip((80.0 - frame.lab[..., 0]) / 60.0, 0.0, 1.0) * (_away(frame, eye) < eye.radius - 0.3)
+    light = 80.0 if frame.line is None else float(frame.line.of(_WHITE)[0]) - _LINE_STEP
+    weight = np.clip((light - frame.lab[..., 0]) / (0.75 * light), 0.0, 1.0)
+    weight *= _away(frame, eye) < eye.radius - 0.3
     columns = np.arange(weight.shape[1])
     return float(weight.sum(axis=0) @ columns) / max(float(weight.sum()), 1e-6)
 
@@ -292,7 +300,8 @@ def _whole_face(pair: _Pair, _: BoolArray, __: str) -> tuple[bool, str]:
     """The face as a whole moved to that side, and the tail changed sides with it."""
     masks = []
     for frame in (pair.old, pair.new):
-        region = frame.ellipse(0.96) & (frame.v < MOUTH_Y * frame.high + 0.22) & ~frame.is_second
+        edge = 0.96 if frame.line is None else 0.96 - frame.line.width / frame.body.r
+        region = frame.ellipse(edge) & (frame.v < MOUTH_Y * frame.high + 0.22) & ~frame.is_second
         masks.append(region & (distance(frame.lab, frame.skin) > 20.0))
     steps = [sum(eye.x for eye in frame.eyes) / 2 for frame in (pair.old, pair.new)]
     old, new = _moved(masks[0], round(steps[1] - steps[0])), masks[1]

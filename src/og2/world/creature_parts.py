@@ -15,6 +15,7 @@ from og2.world.pixels import BoolArray, components, distance
 MOUTH_Y = 0.17  # of the half height, below the middle
 DARK, TONGUE = (np.array(lab) for lab in ((14.0, 3.0, 1.0), (52.0, 58.0, 28.0)))
 _OVAL = (0.20, 0.145)  # half axes of an open mouth
+_LEAST_LINE = 0.25  # of the tongue's red in its line
 _TONGUE_DE = 15.0  # from any mix of dark and red
 _ARM_WIDE = 0.2  # beside an arm's line
 _SHOULDER = (0.82, 0.10)  # of the half width; below the middle
@@ -57,5 +58,8 @@ def tongue_of(frame: Frame) -> float:
     toward = TONGUE - DARK
     amount = np.clip((frame.lab - DARK) @ toward / float(toward @ toward), 0.0, 1.0)
     seen = amount * (distance(frame.lab, DARK + amount[..., None] * toward) < _TONGUE_DE)
+    if frame.line is not None:  # most of a small tongue is line
+        whole = float((frame.line.of(TONGUE) - DARK) @ toward / float(toward @ toward))
+        seen = np.clip(seen / max(whole, _LEAST_LINE), 0.0, 1.0)
     halves = [seen[place & half] for half in (x < 0, x >= 0)]
     return min((float(half.mean()) for half in halves if half.size), default=1.0)
