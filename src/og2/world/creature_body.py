@@ -19,7 +19,7 @@ from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance
 _WHITE_L, _WHITE_C, _DARK_L, _DARK_C = 70.0, 28.0, 44.0, 25.0
 _WHITE_LAB, _DARK_LAB = np.array([98.0, 0.0, 0.0]), np.array([15.0, 3.0, 1.0])
 _LINED_WHITE_L, _LINED_WHITE_C, _LINED_DARK_L, _LINED_DARK_C = 32.0, 15.0, 32.0, 16.0  # white's line is grey
-_EYE_SIZES, _MIN_GREY = (0.11, 0.32), 0.8  # radii of the body; of an eye that is of no colour
+_EYE_SIZES, _MIN_GREY = (0.11, 0.42), 0.8  # radii of the body; of an eye that is of no colour
 _FOOT, _MIN_FOOT_PX = 0.21, 6  # radii: of the height of a foot, 0.26
 _WHITE_RIM = 0.06  # of what is around a core; of a core that looks aside it is little
 _MIN_SKIN = 24.0  # dE from white and from black: dots on white are no eyes

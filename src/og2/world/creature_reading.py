@@ -179,7 +179,7 @@ def _mouth_area(seen: Frame) -> float:
 def _ivory(seen: Frame) -> BoolArray:
     if seen.line is not None:
         near = seen.part & (between(seen.lab, _IVORY, seen.line.of(_IVORY)) < _NEAR_IVORY)
-        whole = components(near, diagonal=False, smallest=max(4.0, _MIN_HORN * seen.body.r**2))
+        whole = components(near, diagonal=False, smallest=max(3.0, _MIN_HORN * seen.body.r**2))
         return np.any([np.zeros_like(near), *whole], axis=0)  # an ear's soft edge may be ivory too
     return seen.part & (seen.lab[..., 0] > _IVORY_L) & (np.hypot(seen.lab[..., 1], seen.lab[..., 2]) < 26.0)
 
