@@ -171,6 +171,8 @@ def _eyes(
     for blob in components(white | dilate(cores[0], 1.0) | dilate(cores[1], 1.0)):
         if (blob & (cores[0] | cores[1])).any():
             whole |= blob & part
+    if has_line:  # grey runs into the lines of a dull body: no eye reaches farther from its core
+        whole &= dilate(cores[0], _reach_of(cores[0])) | dilate(cores[1], _reach_of(cores[1]))
     ys, xs = np.nonzero(whole)
     to_right = np.hypot(xs - middles[1][0], ys - middles[1][1]) < np.hypot(
         xs - middles[0][0], ys - middles[0][1]
@@ -185,6 +187,11 @@ def _eyes(
     if abs(one.y - other.y) > one.radius + other.radius or not 0.5 < one.radius / other.radius < 2.0:
         return None, white
     return (one, other), whole
+
+
+def _reach_of(core: BoolArray) -> float:
+    """How far an eye may reach beyond its dark core, which has half its radius and may lie at its rim."""
+    return 1.7 * math.sqrt(float(core.sum()) / math.pi) + 1.0
 
 
 def _is_eye(lab: FloatArray, eye: Eye, r: float) -> bool:

@@ -57,8 +57,8 @@ def read_gizmo(view: View, part: BoolArray, solid: BoolArray) -> SeenGizmo | Non
         return None
     around, where = window(view, part)
     whole, has_line = solid[where], is_lined(around, solid[where])
-    if has_line:  # pictures with lines are grainy: a grain beside the body is none of it
-        whole = dilate(erode(whole, 1.0), 1.0)
+    if has_line:  # pictures with lines are grainy: grains beside a part are none of it
+        whole = dilate(erode(whole, 1.5), 1.5)
     patch, inside, half = _small_picture(around, whole)
     box = (left * view.scale, top * view.scale, right * view.scale, bottom * view.scale)
     rows, columns = part.shape
