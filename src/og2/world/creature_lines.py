@@ -17,7 +17,9 @@ from og2.world.pixels import BoolArray, FloatArray, dilate, distance, erode, med
 
 _MUCH_DARKER = 0.72  # of the lightness of what is inside and behind; limbs are darker too, but less
 _OWN_LIGHTNESS = 0.6  # quantile of the lightness of a part that lines are compared with
-_MIN_AROUND = 0.5  # of the outline; creatures without lines have 0.25 at most, with them 0.72 at least
+_MIN_AROUND = 0.5  # of the outline; of creatures with lines it is 0.72 at least
+_BEYOND_PX = (3.5, 6.0)  # where there is no line any more
+_MIN_THIN = 0.25  # share that is dark on the line less that beyond; dark patterns have 0.13 at most, lines 0.34
 _DEEPEST_PX = 7  # how deep in the body a line is looked for
 _MIN_STEP = 0.15  # of the lightness that a line takes away
 _LIGHTEST = 0.9  # quantile of the light of a part that its line is most of
@@ -43,12 +45,18 @@ def toned(color: FloatArray, tone: float) -> FloatArray:
 
 
 def is_lined(view: View, part: BoolArray) -> bool:
-    """Whether a part is much darker along its outline than inside and behind, nearly all around."""
+    """Whether a part is much darker along its outline than inside and behind, all around but not deep."""
     lightness = view.lab[..., 0]
     own = quantile(lightness[part], _OWN_LIGHTNESS)
     dark = part & (lightness < _MUCH_DARKER * np.minimum(view.background[..., 0], own))
-    edge = part & ~erode(part, 1.0)
-    return float((edge & dilate(dark, 1.5)).sum()) >= _MIN_AROUND * float(edge.sum())
+    inner = erode(part, 1.0)
+    edge = part & ~inner
+    if float((edge & dilate(dark, 1.5)).sum()) < _MIN_AROUND * float(edge.sum()):
+        return False
+    line, deeper = inner & ~erode(part, 2.0), erode(part, _BEYOND_PX[0]) & ~erode(part, _BEYOND_PX[1])
+    if not line.any() or not deeper.any():
+        return False
+    return float(dark[line].mean()) - float(dark[deeper].mean()) > _MIN_THIN
 
 
 def line_inside(lab: FloatArray, skin: FloatArray, depth: FloatArray) -> Line | None:
