@@ -142,16 +142,9 @@ def find_frame(view: View, part: BoolArray) -> Frame | None:
     return Frame(lab, part, eyes, body, body_lab, second, skin, is_second, is_limb, u, v, line)
 
 
-def _eyes(
-    lab: FloatArray, part: BoolArray, has_line: bool
-) -> tuple[tuple[Eye, Eye] | None, BoolArray]:
+def _eyes(lab: FloatArray, part: BoolArray, has_line: bool) -> tuple[tuple[Eye, Eye] | None, BoolArray]:
     """Two discs of white, each around a dark core, about level; the left one first."""
-    chroma = np.hypot(lab[..., 1], lab[..., 2])
-    white = part & (lab[..., 0] > _WHITE_L) & (chroma < _WHITE_C)
-    dark = part & (lab[..., 0] < _DARK_L) & (chroma < _DARK_C)
-    if has_line:
-        white |= part & (lab[..., 0] > _LINED_WHITE_L) & (chroma < _LINED_WHITE_C)
-        dark = part & (lab[..., 0] < _LINED_DARK_L) & (chroma < _LINED_DARK_C)
+    white, dark = _white_and_dark(lab, part, has_line)
     if not white.any() or not dark.any():
         return None, white
     rated = []
@@ -167,12 +160,7 @@ def _eyes(
     cores = [core for _, core in sorted(rated, key=lambda r: -r[0])[:2]]
     cores.sort(key=lambda c: float(np.nonzero(c)[1].mean()))
     middles = [(float(np.nonzero(c)[1].mean()), float(np.nonzero(c)[0].mean())) for c in cores]
-    whole = np.zeros_like(part)
-    for blob in components(white | dilate(cores[0], 1.0) | dilate(cores[1], 1.0)):
-        if (blob & (cores[0] | cores[1])).any():
-            whole |= blob & part
-    if has_line:  # grey runs into the lines of a dull body: no eye reaches farther from its core
-        whole &= dilate(cores[0], _reach_of(cores[0])) | dilate(cores[1], _reach_of(cores[1]))
+    whole = _around_cores(part, white, cores, has_line)
     ys, xs = np.nonzero(whole)
     to_right = np.hypot(xs - middles[1][0], ys - middles[1][1]) < np.hypot(
         xs - middles[0][0], ys - middles[0][1]
@@ -187,6 +175,27 @@ def _eyes(
     if abs(one.y - other.y) > one.radius + other.radius or not 0.5 < one.radius / other.radius < 2.0:
         return None, white
     return (one, other), whole
+
+
+def _white_and_dark(lab: FloatArray, part: BoolArray, has_line: bool) -> tuple[BoolArray, BoolArray]:
+    """What may be the white of an eye, its grey line too where there are lines, and what its core."""
+    chroma = np.hypot(lab[..., 1], lab[..., 2])
+    white = part & (lab[..., 0] > _WHITE_L) & (chroma < _WHITE_C)
+    if not has_line:
+        return white, part & (lab[..., 0] < _DARK_L) & (chroma < _DARK_C)
+    white |= part & (lab[..., 0] > _LINED_WHITE_L) & (chroma < _LINED_WHITE_C)
+    return white, part & (lab[..., 0] < _LINED_DARK_L) & (chroma < _LINED_DARK_C)
+
+
+def _around_cores(part: BoolArray, white: BoolArray, cores: list[BoolArray], has_line: bool) -> BoolArray:
+    """Both eyes: the cores and the white that is connected with them."""
+    whole = np.zeros_like(part)
+    for blob in components(white | dilate(cores[0], 1.0) | dilate(cores[1], 1.0)):
+        if (blob & (cores[0] | cores[1])).any():
+            whole |= blob & part
+    if has_line:  # grey runs into the lines of a dull body: no eye reaches farther from its core
+        whole &= dilate(cores[0], _reach_of(cores[0])) | dilate(cores[1], _reach_of(cores[1]))
+    return whole
 
 
 def _reach_of(core: BoolArray) -> float:

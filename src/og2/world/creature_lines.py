@@ -6,7 +6,6 @@ small part, all line, still tells its colour. Lengths are working pixels; a tone
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +18,7 @@ _MUCH_DARKER = 0.72  # of the lightness of what is inside and behind; limbs are 
 _OWN_LIGHTNESS = 0.6  # quantile of the lightness of a part that lines are compared with
 _MIN_AROUND = 0.5  # of the outline; of creatures with lines it is 0.72 at least
 _BEYOND_PX = (3.5, 6.0)  # where there is no line any more
-_MIN_THIN = 0.25  # share that is dark on the line less that beyond; dark patterns have 0.13 at most, lines 0.34
+_MIN_THIN = 0.25  # share that is dark on the line less that beyond; patterns have 0.13 at most
 _DEEPEST_PX = 7  # how deep in the body a line is looked for
 _MIN_STEP = 0.15  # of the lightness that a line takes away
 _LIGHTEST = 0.9  # quantile of the light of a part that its line is most of
