@@ -55,6 +55,43 @@ def test_a_smaller_gizmo_is_the_same_and_one_with_any_other_part_is_not(seed):
         assert identity_score(gizmo_distance(reference, seen), is_creature=False) < 2, part
 
 
+@pytest.mark.parametrize("seed", [1, 6])
+def test_among_lines_a_small_creature_is_the_same_and_one_with_any_other_part_is_not(seed):
+    rng = np.random.default_rng(seed)
+    anatomy = replace(sample_anatomy(rng), spot_count=3, horn_count=2)
+    (reference,) = look(render(creature_alone(rng, anatomy, 0.16), 256, hand="inked")).creatures
+    (same,) = look(render(creature_alone(rng, anatomy, 0.11), 256, hand="inked")).creatures
+    assert creature_distance(reference, same) < 0.8
+    assert (same.horns, same.spots) == (2, 3)
+    for part in visible_parts(anatomy):
+        other = creature_alone(rng, near_miss(rng, anatomy, part), 0.11)
+        (seen,) = look(render(other, 256, hand="inked")).creatures
+        assert creature_distance(reference, seen) > 1.2, part
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_among_lines_a_smaller_gizmo_is_the_same_and_one_with_any_other_part_is_not(seed):
+    rng = np.random.default_rng(seed)
+    gizmo = sample_gizmo(rng, 0.5, 0.5, 0.1)
+    (reference,) = look(render(gizmo_alone(rng, gizmo, 0.2), 256, hand="inked")).gizmos
+    (same,) = look(render(gizmo_alone(rng, gizmo, 0.12), 256, hand="inked")).gizmos
+    assert identity_score(gizmo_distance(reference, same), is_creature=False) > 6
+    for part in GIZMO_PARTS:
+        other = gizmo_alone(rng, near_miss_gizmo(rng, gizmo, part), 0.12)
+        (seen,) = look(render(other, 256, hand="inked")).gizmos
+        assert identity_score(gizmo_distance(reference, seen), is_creature=False) < 2, part
+
+
+def test_only_the_second_hand_has_lines():
+    rng = np.random.default_rng(12)
+    for _ in range(6):
+        scene = gizmo_alone(rng, sample_gizmo(rng, 0.5, 0.5, 0.1), 0.15)
+        seen = [look(render(scene, 256, hand=hand)).gizmos[0].line for hand in ("clean", "inked")]
+        assert seen[0] is None
+        assert seen[1] is not None
+        assert seen[1] < 0.8
+
+
 def test_every_word_of_a_pose_is_read_from_small_creatures():
     rng = np.random.default_rng(5)
     for _ in range(12):

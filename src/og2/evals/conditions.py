@@ -20,12 +20,17 @@ from PIL import Image
 
 from og2.evals.certificate import CLEAN
 from og2.evals.controls import through_vae
+from og2.world.creatures import Creature
+from og2.world.fills import Fill
+from og2.world.palette import Lab
+from og2.world.props import Gizmo
 from og2.world.scenes import Scene
 
 Picture = NDArray[np.uint8]
 Corruption = Callable[[Picture, Generator], Picture]
 _SHIFT_DE = 5.0
 _SHIFT_SIZE = 1.03
+_BLACK_L, _WHITE_L = 26.0, 90.0  # of colours that have no name: darker and lighter ones move in lightness
 
 
 def clean(picture: Picture, _rng: Generator) -> Picture:
@@ -101,16 +106,59 @@ def corrupted(pictures: Sequence[Picture], condition: str, vae: Any, rng: Genera
 
 
 def shifted(scene: Scene) -> Scene:
-    """The scene with every colour moved by 5 dE and every size by 3 %: other prototypes than the scorer's."""
+    """The scene with every subject's colours moved by 5 dE and its size by 3 %: other prototypes than the
+    scorer's. Equal colours move alike, so a subject stays itself from picture to picture."""
     objects = []
     for obj in scene.objects:
-        angle = zlib.crc32(obj.color.encode()) % 360 * np.pi / 180
-        move = (0.0, _SHIFT_DE * float(np.cos(angle)), _SHIFT_DE * float(np.sin(angle)))
+        move = (0.0, *_turned(zlib.crc32(obj.color.encode())))
         if obj.color in ("black", "white"):
             move = (3.0 if obj.color == "black" else -3.0, 0.0, 0.0)
-        lab = (obj.lab[0] + move[0], obj.lab[1] + move[1], obj.lab[2] + move[2])
-        objects.append(replace(obj, lab=lab, radius=obj.radius * _SHIFT_SIZE))
-    return replace(scene, objects=tuple(objects))
+        objects.append(replace(obj, lab=_added(obj.lab, move), fill=_moved_fill(obj.fill, move)))
+    objects = [replace(obj, radius=obj.radius * _SHIFT_SIZE) for obj in objects]
+    return replace(
+        scene,
+        objects=tuple(objects),
+        creatures=tuple(_shifted_creature(creature) for creature in scene.creatures),
+        gizmos=tuple(_shifted_gizmo(gizmo) for gizmo in scene.gizmos),
+        plates=tuple(replace(p, lab=_moved(p.lab), cell=p.cell * _SHIFT_SIZE) for p in scene.plates),
+    )
+
+
+def _shifted_creature(creature: Creature) -> Creature:
+    own = creature.anatomy
+    anatomy = replace(own, body_lab=_moved(own.body_lab), second_lab=_moved(own.second_lab))
+    return replace(creature, anatomy=anatomy, radius=creature.radius * _SHIFT_SIZE)
+
+
+def _shifted_gizmo(gizmo: Gizmo) -> Gizmo:
+    move = _move_of(gizmo.body_lab)
+    labs = {"body_lab": _added(gizmo.body_lab, move), "fill": _moved_fill(gizmo.fill, move)}
+    labs |= {"cap_lab": _moved(gizmo.cap_lab), "emblem_lab": _moved(gizmo.emblem_lab)}
+    return replace(gizmo, **labs, radius=gizmo.radius * _SHIFT_SIZE)
+
+
+def _moved_fill(fill: Fill | None, move: Lab) -> Fill | None:
+    return fill and replace(fill, lab=_added(fill.lab, move))
+
+
+def _moved(lab: Lab) -> Lab:
+    return _added(lab, _move_of(lab))
+
+
+def _move_of(lab: Lab) -> Lab:
+    """Where a colour goes: to another hue, and what has none toward grey."""
+    if lab[0] < _BLACK_L or lab[0] > _WHITE_L:
+        return (3.0 if lab[0] < _BLACK_L else -3.0, 0.0, 0.0)
+    return (0.0, *_turned(zlib.crc32(repr([round(v, 3) for v in lab]).encode())))
+
+
+def _turned(number: int) -> tuple[float, float]:
+    angle = number % 360 * np.pi / 180
+    return _SHIFT_DE * float(np.cos(angle)), _SHIFT_DE * float(np.sin(angle))
+
+
+def _added(lab: Lab, move: Lab) -> Lab:
+    return lab[0] + move[0], lab[1] + move[1], lab[2] + move[2]
 
 
 def as_it_is(scene: Scene) -> Scene:

@@ -13,10 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from og2.world.background import View, share_toward
+from og2.world.creature_lines import Line, between, depth_in, is_lined, lightest, line_inside
 from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance, erode, medians
 
 _WHITE_L, _WHITE_C, _DARK_L, _DARK_C = 70.0, 28.0, 44.0, 25.0
 _WHITE_LAB, _DARK_LAB = np.array([98.0, 0.0, 0.0]), np.array([15.0, 3.0, 1.0])
+_LINED_WHITE_L, _LINED_WHITE_C, _LINED_DARK_L, _LINED_DARK_C = 32.0, 15.0, 32.0, 16.0  # white's line is grey
+_EYE_SIZES, _MIN_GREY = (0.11, 0.42), 0.8  # radii of the body; of an eye that is of no colour
+_FOOT, _MIN_FOOT_PX = 0.21, 6  # radii: of the height of a foot, 0.26
 _WHITE_RIM = 0.06  # of what is around a core; of a core that looks aside it is little
 _MIN_SKIN = 24.0  # dE from white and from black: dots on white are no eyes
 _LIMBS = 0.36  # radii: what is thinner than twice this is no body
@@ -61,7 +65,8 @@ class Frame:
 
     lab, part: CIELAB and silhouette (h, w). u, v: place of every pixel from the middle of the body, in radii,
     v downward. body_lab, second_lab: its two colours; is_second, is_limb: pixels of the second colour, and of
-    the first outside the body; skin: the body's colour at every pixel, shaded as it is.
+    the first outside the body; skin: the body's colour at every pixel, shaded as it is. line: the dark one
+    along every part, None where there is none; skin then has the body's.
     """
 
     lab: FloatArray
@@ -75,6 +80,7 @@ class Frame:
     is_limb: BoolArray
     u: FloatArray
     v: FloatArray
+    line: Line | None = None
 
     @property
     def wide(self) -> float:
@@ -101,8 +107,8 @@ def find_frame(view: View, part: BoolArray) -> Frame | None:
 
     part: its silhouette, holes filled.
     """
-    lab = view.lab
-    eyes, eye_mask = _eyes(lab, part)
+    lab, has_line = view.lab, is_lined(view, part)
+    eyes, eye_mask = _eyes(lab, part, has_line)
     if eyes is None:
         return None
     rough = _rough_body(part, eyes)
@@ -112,25 +118,33 @@ def find_frame(view: View, part: BoolArray) -> Frame | None:
     around_eyes = medians(lab[ring])
     if min(float(distance(around_eyes, tone)) for tone in (_WHITE_LAB, _DARK_LAB)) < _MIN_SKIN:
         return None
-    second = _color_of_feet(lab, part, rough)
+    second = _color_of_feet(lab, part, rough, has_line)
     cover = np.maximum(share_toward(view, around_eyes), share_toward(view, second))
     body = _fitted(np.where(erode(part, 1.5), 1.0, np.where(dilate(part, 1.5), cover, 0.0)), rough)
     ys, xs = np.mgrid[0 : part.shape[0], 0 : part.shape[1]].astype(np.float64)
     u, v = (xs - body.x) / body.r, (ys - body.y) / body.r
     inside = ((xs - body.x) / body.a) ** 2 + ((ys - body.y) / body.b) ** 2
     body_lab, skin = _skin(lab, (inside < 0.81) & part & ~dilate(eye_mask, 1.5), around_eyes, u + v)
+    depth = depth_in(xs - body.x, ys - body.y, body.a, body.b) if has_line else None
+    line = None if depth is None else line_inside(lab, body_lab, depth)
     to_second, to_skin = distance(lab, second), distance(lab, skin)
+    if depth is not None and line is not None:
+        to_second = between(lab, second, line.of(second))
+        to_skin = np.where(inside < 1.0, to_skin, between(lab, body_lab, line.of(body_lab)))
+        edge = np.clip(line.width - depth + 0.5, 0.0, 1.0)[..., None] * (inside < 1.0)[..., None]
+        skin = skin + edge * (line.of(skin) - skin)
+        to_skin = np.minimum(to_skin, distance(lab, skin))
     is_second = part & (to_second < 22.0) & (to_second < to_skin)
     is_limb = part & (to_skin < 24.0) & ~is_second & (inside > 1.0)
-    eyes = _measured_eyes(lab, eyes, body_lab)
-    return Frame(lab, part, eyes, body, body_lab, second, skin, is_second, is_limb, u, v)
+    eyes = _measured_eyes(lab, eyes, body_lab, line)
+    if has_line and not all(_is_eye(lab, eye, body.r) for eye in eyes):
+        return None
+    return Frame(lab, part, eyes, body, body_lab, second, skin, is_second, is_limb, u, v, line)
 
 
-def _eyes(lab: FloatArray, part: BoolArray) -> tuple[tuple[Eye, Eye] | None, BoolArray]:
+def _eyes(lab: FloatArray, part: BoolArray, has_line: bool) -> tuple[tuple[Eye, Eye] | None, BoolArray]:
     """Two discs of white, each around a dark core, about level; the left one first."""
-    chroma = np.hypot(lab[..., 1], lab[..., 2])
-    white = part & (lab[..., 0] > _WHITE_L) & (chroma < _WHITE_C)
-    dark = part & (lab[..., 0] < _DARK_L) & (chroma < _DARK_C)
+    white, dark = _white_and_dark(lab, part, has_line)
     if not white.any() or not dark.any():
         return None, white
     rated = []
@@ -146,10 +160,7 @@ def _eyes(lab: FloatArray, part: BoolArray) -> tuple[tuple[Eye, Eye] | None, Boo
     cores = [core for _, core in sorted(rated, key=lambda r: -r[0])[:2]]
     cores.sort(key=lambda c: float(np.nonzero(c)[1].mean()))
     middles = [(float(np.nonzero(c)[1].mean()), float(np.nonzero(c)[0].mean())) for c in cores]
-    whole = np.zeros_like(part)
-    for blob in components(white | dilate(cores[0], 1.0) | dilate(cores[1], 1.0)):
-        if (blob & (cores[0] | cores[1])).any():
-            whole |= blob & part
+    whole = _around_cores(part, white, cores, has_line)
     ys, xs = np.nonzero(whole)
     to_right = np.hypot(xs - middles[1][0], ys - middles[1][1]) < np.hypot(
         xs - middles[0][0], ys - middles[0][1]
@@ -166,13 +177,52 @@ def _eyes(lab: FloatArray, part: BoolArray) -> tuple[tuple[Eye, Eye] | None, Boo
     return (one, other), whole
 
 
-def _measured_eyes(lab: FloatArray, eyes: tuple[Eye, Eye], body_lab: FloatArray) -> tuple[Eye, Eye]:
+def _white_and_dark(lab: FloatArray, part: BoolArray, has_line: bool) -> tuple[BoolArray, BoolArray]:
+    """What may be the white of an eye, its grey line too where there are lines, and what its core."""
+    chroma = np.hypot(lab[..., 1], lab[..., 2])
+    white = part & (lab[..., 0] > _WHITE_L) & (chroma < _WHITE_C)
+    if not has_line:
+        return white, part & (lab[..., 0] < _DARK_L) & (chroma < _DARK_C)
+    white |= part & (lab[..., 0] > _LINED_WHITE_L) & (chroma < _LINED_WHITE_C)
+    return white, part & (lab[..., 0] < _LINED_DARK_L) & (chroma < _LINED_DARK_C)
+
+
+def _around_cores(part: BoolArray, white: BoolArray, cores: list[BoolArray], has_line: bool) -> BoolArray:
+    """Both eyes: the cores and the white that is connected with them."""
+    whole = np.zeros_like(part)
+    for blob in components(white | dilate(cores[0], 1.0) | dilate(cores[1], 1.0)):
+        if (blob & (cores[0] | cores[1])).any():
+            whole |= blob & part
+    if has_line:  # grey runs into the lines of a dull body: no eye reaches farther from its core
+        whole &= dilate(cores[0], _reach_of(cores[0])) | dilate(cores[1], _reach_of(cores[1]))
+    return whole
+
+
+def _reach_of(core: BoolArray) -> float:
+    """How far an eye may reach beyond its dark core, which has half its radius and may lie at its rim."""
+    return 1.7 * math.sqrt(float(core.sum()) / math.pi) + 1.0
+
+
+def _is_eye(lab: FloatArray, eye: Eye, r: float) -> bool:
+    """Whether an eye among lines is one: of a size that eyes have, and black, grey and white throughout."""
+    low, high = _EYE_SIZES
+    if not low * r < eye.radius < high * r:
+        return False
+    ys, xs = np.mgrid[0 : lab.shape[0], 0 : lab.shape[1]]
+    values = lab[np.hypot(xs - eye.x, ys - eye.y) < 0.8 * eye.radius]
+    grey = np.hypot(values[:, 1], values[:, 2]) < _LINED_WHITE_C
+    return float(grey.mean()) > _MIN_GREY
+
+
+def _measured_eyes(
+    lab: FloatArray, eyes: tuple[Eye, Eye], body_lab: FloatArray, line: Line | None
+) -> tuple[Eye, Eye]:
     """The same eyes by how much of each pixel is not the body's colour."""
     shares = []
-    for color in (_WHITE_LAB, _DARK_LAB):
+    for color in (_WHITE_LAB, _DARK_LAB) if line is None else (_WHITE_LAB, line.of(_WHITE_LAB), _DARK_LAB):
         toward = color - body_lab
         shares.append((lab - body_lab) @ toward / float(toward @ toward))
-    cover = np.clip(np.maximum(*shares), 0.0, 1.0)
+    cover = np.clip(np.max(shares, axis=0), 0.0, 1.0)
     ys, xs = np.mgrid[0 : lab.shape[0], 0 : lab.shape[1]].astype(np.float64)
     away = [np.hypot(xs - eye.x, ys - eye.y) for eye in eyes]
     found = []
@@ -207,10 +257,14 @@ def _rough_body(part: BoolArray, eyes: tuple[Eye, Eye]) -> Body | None:
     return Body(float(xs.mean()), float(ys.mean()), a, b) if min(a, b) > 3.0 else None
 
 
-def _color_of_feet(lab: FloatArray, part: BoolArray, body: Body) -> FloatArray:
+def _color_of_feet(lab: FloatArray, part: BoolArray, body: Body, has_line: bool) -> FloatArray:
     """The second colour, which the feet have: of the lowest rows that belong to the creature."""
     rows = np.arange(part.shape[0])[:, None]
     last = int(np.nonzero(part.any(axis=1))[0][-1])
+    if has_line:
+        feet = part & (rows > last - _FOOT * body.r) & erode(part, 1.0)
+        if feet.sum() >= _MIN_FOOT_PX:
+            return lightest(lab[feet])
     feet = part & (rows >= last - max(1.0, 0.16 * body.r)) & erode(part, 1.0)
     if feet.sum() < 3:
         feet = part & (rows >= last - max(2.0, 0.2 * body.r))

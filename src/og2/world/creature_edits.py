@@ -14,8 +14,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from og2.world.background import window
-from og2.world.creature_body import Eye, Frame, find_frame
-from og2.world.creature_parts import DARK, MOUTH_Y, TONGUE, astray_of, lips_of, reach_of, tongue_of
+from og2.world.creature_body import Frame, find_frame
+from og2.world.creature_parts import (
+    DARK,
+    MOUTH_Y,
+    TONGUE,
+    WHITE,
+    astray_of,
+    away_from,
+    core_of,
+    lips_of,
+    reach_of,
+    tongue_of,
+)
 from og2.world.creature_reading import MEASURES, SeenCreature, ear_bands
 from og2.world.identity import creature_distance
 from og2.world.measures import Aspect, at_size, overlap, rate
@@ -26,8 +37,7 @@ from og2.world.subjects import Sight
 
 POSE_WORDS: tuple[str, ...] = ("left_arm", "right_arm", "mouth", "facing", "gaze")
 _STEPS = {"left": -1, "front": 0, "right": 1}
-_SAME_DE = 8.0
-_SOFTENED_PX = 1.2
+_SAME_DE, _SOFTENED_PX = 8.0, 1.2
 _MAX_BLOB = 0.02  # square radii of what changed in one place outside the place of the edit
 _MIN_SAME = 0.98  # of the creature outside the place of the edit
 _MAX_DISTANCE = 1.3  # between the measures before and after: a moved creature has 0.5, another one more
@@ -42,11 +52,9 @@ _CORE_RANGE = (0.65, 1.4)
 _MAX_EYE_ERROR = 0.09  # of ln radius
 _EYE_GAP = 0.05  # radii between two eyes at least
 _MAX_EYE_MOVE = 0.055
-_MAX_LEFT = 0.30  # of a part that had to go
-_MAX_LEFT_ARM = 0.15
+_MAX_LEFT, _MAX_LEFT_ARM = 0.30, 0.15  # of a part that had to go, of an arm
 _MAX_ASTRAY = 0.2  # of an arm's area
-_LIMB_RATIO = (0.60, 1.65)
-_REACH_RATIO = (0.84, 1.15)
+_LIMB_RATIO, _REACH_RATIO = (0.60, 1.65), (0.84, 1.15)
 _OPEN_AREA, _CLOSED_AREA = 0.062, 0.055  # square radii
 _OPEN_HEIGHT, _CLOSED_HEIGHT = 0.050, 0.050  # standard deviations, radii
 _MIN_LIPS = 0.85  # of them that are dark
@@ -55,7 +63,6 @@ _MAX_ASKEW = 0.05  # radii between the middles of mouth and eyes
 _MIN_MOUTH_WIDTH = 0.068
 _TAIL_TOP = -0.62  # radii; above it are ears
 _EYE_Y = -0.30  # of the half height
-_WHITE = np.array((98.0, 0.0, 0.0))
 
 
 @dataclass(frozen=True)
@@ -225,13 +232,18 @@ def _own_colors(found: Found, pair: _Pair, zone: BoolArray, what: str) -> None:
     if changed.sum() < 4:
         return
     values = pair.new.lab[changed]
-    off = [_off(values, pair.old.skin[changed])]
+    skin, line = pair.old.skin[changed], pair.new.line
+    off = [_off(values, skin)]
+    if line is not None:  # the line along a part is of it
+        own = [line.of(skin)] if what in ("left_arm", "right_arm", "facing") else []
+        own += [line.of(pair.old.second_lab)] if what == "facing" else []
+        off += [_off(values, lab) for lab in (*own, *(line.of(lab) for lab in (WHITE, DARK, TONGUE)))]
     if what in ("left_arm", "right_arm", "facing"):
         outside = pair.ellipse[changed] > 0.92
         off.append(np.where(outside, distance(values, pair.behind[changed]), np.inf))
         off.append(np.where(outside, _off(values, pair.old.second_lab), np.inf))
     if what in ("gaze", "eyes", "facing", "mouth"):
-        off += [_off(values, lab) for lab in (_WHITE, DARK, TONGUE)]
+        off += [_off(values, lab) for lab in (WHITE, DARK, TONGUE)]
     share = float((np.min(off, axis=0) < _OWN_COLOR_DE).mean())
     # Eyes are small and mostly edge; how far their cores went is measured by itself.
     met = share >= (_MIN_OWN_GAZE if what == "gaze" else _MIN_OWN)
@@ -270,29 +282,18 @@ def _whole_gaze(pair: _Pair, _: BoolArray, value: str) -> tuple[bool, str]:
         return False, "the gaze was there before"
     moved = []
     for eye in pair.old.eyes:
-        middles = [_core(frame, eye) for frame in (pair.old, pair.new)]
+        middles = [core_of(frame, eye) for frame in (pair.old, pair.new)]
         moved.append((middles[1] - middles[0]) / (steps * _CORE_STEP * eye.radius))
     met = all(_CORE_RANGE[0] <= m <= _CORE_RANGE[1] for m in moved)
     return met, "" if met else f"the eyes moved by {moved[0]:.2f} and {moved[1]:.2f} of what was asked"
-
-
-def _core(frame: Frame, eye: Eye) -> float:
-    """Where the middle of what is dark in an eye is, in pixels across."""
-    weight = np.clip((80.0 - frame.lab[..., 0]) / 60.0, 0.0, 1.0) * (_away(frame, eye) < eye.radius - 0.3)
-    columns = np.arange(weight.shape[1])
-    return float(weight.sum(axis=0) @ columns) / max(float(weight.sum()), 1e-6)
-
-
-def _away(frame: Frame, eye: Eye) -> FloatArray:
-    ys, xs = np.mgrid[0 : frame.part.shape[0], 0 : frame.part.shape[1]]
-    return np.hypot(xs - eye.x, ys - eye.y)
 
 
 def _whole_face(pair: _Pair, _: BoolArray, __: str) -> tuple[bool, str]:
     """The face as a whole moved to that side, and the tail changed sides with it."""
     masks = []
     for frame in (pair.old, pair.new):
-        region = frame.ellipse(0.96) & (frame.v < MOUTH_Y * frame.high + 0.22) & ~frame.is_second
+        edge = 0.96 if frame.line is None else 0.96 - frame.line.width / frame.body.r
+        region = frame.ellipse(edge) & (frame.v < MOUTH_Y * frame.high + 0.22) & ~frame.is_second
         masks.append(region & (distance(frame.lab, frame.skin) > 20.0))
     steps = [sum(eye.x for eye in frame.eyes) / 2 for frame in (pair.old, pair.new)]
     old, new = _moved(masks[0], round(steps[1] - steps[0])), masks[1]
@@ -391,7 +392,9 @@ def _eye_size(found: Found, pair: _Pair, factor: float) -> None:
 
 def _eye_area(frame: Frame, index: int) -> float:
     eye, other = frame.eyes[index], frame.eyes[1 - index]
-    own = (_away(frame, eye) < 1.12 * eye.radius + 1.0) & (_away(frame, eye) <= _away(frame, other))
+    own = (away_from(frame, eye) < 1.12 * eye.radius + 1.0) & (
+        away_from(frame, eye) <= away_from(frame, other)
+    )
     own &= frame.ellipse(0.98)
     chroma, skin = (np.hypot(lab[..., 1], lab[..., 2]) for lab in (frame.lab, frame.skin))
     return float(np.clip(1.0 - chroma / np.maximum(skin, 1.0), 0.0, 1.0)[own].sum())

@@ -9,12 +9,15 @@ import math
 
 import numpy as np
 
-from og2.world.creature_body import Frame
-from og2.world.pixels import BoolArray, components, distance
+from og2.world.creature_body import Eye, Frame
+from og2.world.pixels import BoolArray, FloatArray, components, distance
 
 MOUTH_Y = 0.17  # of the half height, below the middle
 DARK, TONGUE = (np.array(lab) for lab in ((14.0, 3.0, 1.0), (52.0, 58.0, 28.0)))
+WHITE = np.array((98.0, 0.0, 0.0))
+_LINE_STEP = 4.0  # of lightness from the line around an eye to what is its core
 _OVAL = (0.20, 0.145)  # half axes of an open mouth
+_LEAST_LINE = 0.25  # of the tongue's red in its line
 _TONGUE_DE = 15.0  # from any mix of dark and red
 _ARM_WIDE = 0.2  # beside an arm's line
 _SHOULDER = (0.82, 0.10)  # of the half width; below the middle
@@ -57,5 +60,23 @@ def tongue_of(frame: Frame) -> float:
     toward = TONGUE - DARK
     amount = np.clip((frame.lab - DARK) @ toward / float(toward @ toward), 0.0, 1.0)
     seen = amount * (distance(frame.lab, DARK + amount[..., None] * toward) < _TONGUE_DE)
+    if frame.line is not None:  # most of a small tongue is line
+        whole = float((frame.line.of(TONGUE) - DARK) @ toward / float(toward @ toward))
+        seen = np.clip(seen / max(whole, _LEAST_LINE), 0.0, 1.0)
     halves = [seen[place & half] for half in (x < 0, x >= 0)]
     return min((float(half.mean()) for half in halves if half.size), default=1.0)
+
+
+def core_of(frame: Frame, eye: Eye) -> float:
+    """Where the middle of what is dark in an eye is, in pixels across."""
+    light = 80.0 if frame.line is None else float(frame.line.of(WHITE)[0]) - _LINE_STEP
+    weight = np.clip((light - frame.lab[..., 0]) / (0.75 * light), 0.0, 1.0)
+    weight *= away_from(frame, eye) < eye.radius - 0.3
+    columns = np.arange(weight.shape[1])
+    return float(weight.sum(axis=0) @ columns) / max(float(weight.sum()), 1e-6)
+
+
+def away_from(frame: Frame, eye: Eye) -> FloatArray:
+    """How far every pixel is from the middle of an eye."""
+    ys, xs = np.mgrid[0 : frame.part.shape[0], 0 : frame.part.shape[1]]
+    return np.hypot(xs - eye.x, ys - eye.y)

@@ -14,7 +14,8 @@ import numpy as np
 
 from og2.world.background import View, window
 from og2.world.creature_body import Frame, find_frame
-from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance, fill_holes, quantile
+from og2.world.creature_lines import Line, between
+from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance, erode, fill_holes, quantile
 from og2.world.words import Word
 
 MIN_AREA_PX = 260
@@ -24,7 +25,10 @@ _FACING, _GAZE = 0.135, 0.21  # of the half width; of the eye's radius
 _OPEN_MOUTH = 0.044  # square radii: a closed one has 0.038 at most, an open one under blur 0.046 at least
 _ARM_EDGES = (-28.0, 22.0)  # degrees: below = down, above = up
 _ARM_UNCLEAR = 5.0
+_DARK = np.array([14.0, 3.0, 1.0])
 _IVORY_L = 84.0
+_IVORY, _NEAR_IVORY = np.array([94.0, -1.0, 12.0]), 16.0  # its colour and dE from it, where lines are
+_MIN_HORN = 0.006  # square radii; a horn shows 0.018
 _SHOULDER = (0.82, 0.10)  # of the half width to the side; radii below the middle
 _EAR_ANGLE = math.radians(38.0)  # where on the outline an ear starts, from the top
 _EAR_TURN = math.radians(22.8)  # how far an ear leans outward
@@ -164,7 +168,7 @@ def _mouth_area(seen: Frame) -> float:
     under = max(eye.y + 0.9 * eye.radius - seen.body.y for eye in seen.eyes) / seen.body.r
     zone = seen.part & (np.abs(seen.u - seen.face) < 0.28)
     zone &= (seen.v > under) & (seen.v < 0.17 * seen.high + 0.2)
-    toward = np.array([14.0, 3.0, 1.0]) - seen.body_lab
+    toward = (_DARK if seen.line is None else seen.line.of(_DARK)) - seen.body_lab
     dark = np.clip((seen.lab - seen.skin) @ toward / float(toward @ toward), 0.0, 1.0)
     dark *= zone & (seen.lab[..., 0] < 0.5 * (14.0 + seen.body_lab[0]) + 8.0) & ~seen.is_second
     red = zone & (distance(seen.lab, np.array([52.0, 58.0, 28.0])) < 20.0)
@@ -173,6 +177,10 @@ def _mouth_area(seen: Frame) -> float:
 
 
 def _ivory(seen: Frame) -> BoolArray:
+    if seen.line is not None:
+        near = seen.part & (between(seen.lab, _IVORY, seen.line.of(_IVORY)) < _NEAR_IVORY)
+        whole = components(near, diagonal=False, smallest=max(3.0, _MIN_HORN * seen.body.r**2))
+        return np.any([np.zeros_like(near), *whole], axis=0)  # an ear's soft edge may be ivory too
     return seen.part & (seen.lab[..., 0] > _IVORY_L) & (np.hypot(seen.lab[..., 1], seen.lab[..., 2]) < 26.0)
 
 
@@ -247,6 +255,8 @@ def _spots(seen: Frame) -> tuple[int, float]:
     """Number and mean radius (in radii of the body) of discs of the second colour on the belly."""
     mouth = ((seen.u - seen.face) / 0.21) ** 2 + ((seen.v - 0.17 * seen.high) / 0.15) ** 2 < 1.0
     belly = seen.ellipse(0.98) & (seen.v > 0.2 * seen.high) & ~mouth
+    if seen.line is not None:
+        return _lined_spots(seen, seen.line, belly)
     toward = seen.second_lab - seen.body_lab
     share = np.clip((seen.lab - seen.skin) @ toward / max(float(toward @ toward), 1.0), -0.5, 1.2)
     found = components(seen.is_second & belly & (share > 0.5), smallest=max(3.0, 0.008 * seen.body.r**2))
@@ -255,5 +265,23 @@ def _spots(seen: Frame) -> tuple[int, float]:
     around = np.zeros_like(belly)
     for spot in found:
         around |= dilate(spot, 2.0) & belly
+    area = float(share[around].sum()) / len(found)
+    return len(found), math.sqrt(max(area, 0.0) / math.pi) / seen.body.r
+
+
+def _lined_spots(seen: Frame, line: Line, belly: BoolArray) -> tuple[int, float]:
+    """The same where each spot has a line, which small ones are nothing but: what the line encloses counts
+    whole, and of the line as much as it covers."""
+    ink = line.of(seen.second_lab)
+    toward = ink - seen.skin
+    share = ((seen.lab - seen.skin) * toward).sum(axis=-1) / np.maximum((toward * toward).sum(axis=-1), 1.0)
+    share = np.clip(share, 0.0, 1.0)
+    found = components(seen.is_second & belly & (share > 0.5), smallest=max(3.0, 0.008 * seen.body.r**2))
+    if not found:
+        return 0, math.nan
+    around = np.zeros_like(belly)
+    for spot in found:
+        around |= dilate(spot, 2.0) & belly
+        share[erode(fill_holes(spot), 1.0)] = 1.0
     area = float(share[around].sum()) / len(found)
     return len(found), math.sqrt(max(area, 0.0) / math.pi) / seen.body.r

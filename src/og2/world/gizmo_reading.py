@@ -12,13 +12,15 @@ import numpy as np
 
 from og2.world import palette
 from og2.world.background import View, window
+from og2.world.creature_lines import is_lined
 from og2.world.detect import box_of
-from og2.world.pixels import BoolArray, FloatArray, distance, erode, local_maximum, smooth
+from og2.world.pixels import BoolArray, FloatArray, dilate, distance, erode, local_maximum, smooth
 
 STEPS = 32  # of the small picture per half width of the body
 _SIDEWARD, _UPWARD = 1.1, 3.1  # what it shows: half widths to either side of the middle, and above the bottom
 _ASPECT = (1.02, 1.75)  # height over width
 _MIN_AREA_PX = 160
+_LINE_STEPS, _BODY_STEPS = 5, 8  # at the bottom of the body: the line lies in the first, beyond them so many
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class SeenGizmo:
     """A gizmo: box in pixels of the given picture, centre as fractions, mask, and itself as a small picture.
 
     patch: (rows, columns, 3) CIELAB; inside: how much of each of its points is gizmo. color: of the body,
-    None when unclear. radius: half the body's width, as a fraction of the shorter side.
+    None when unclear. radius: half the body's width, as a fraction of the shorter side. line: where dark
+    lines run along the parts, how dark they are: their L + 16, a and b as a share of the part's own.
     """
 
     box: tuple[float, float, float, float]
@@ -36,6 +39,7 @@ class SeenGizmo:
     inside: FloatArray
     color: str | None
     radius: float
+    line: float | None = None
 
 
 def read_gizmo(view: View, part: BoolArray, solid: BoolArray) -> SeenGizmo | None:
@@ -52,11 +56,15 @@ def read_gizmo(view: View, part: BoolArray, solid: BoolArray) -> SeenGizmo | Non
     if upper.mean() > 0.8 * lower.mean():
         return None
     around, where = window(view, part)
-    patch, inside, half = _small_picture(around, solid[where])
+    whole, has_line = solid[where], is_lined(around, solid[where])
+    if has_line:  # pictures with lines are grainy: grains beside a part are none of it
+        whole = dilate(erode(whole, 1.5), 1.5)
+    patch, inside, half = _small_picture(around, whole)
     box = (left * view.scale, top * view.scale, right * view.scale, bottom * view.scale)
     rows, columns = part.shape
     center = ((left + right) / 2 / columns, (bottom - 0.5 * width) / rows)
-    return SeenGizmo(box, center, part, patch, inside, _body_color(patch, inside), half / min(rows, columns))
+    color, line = _body_color(patch, inside), _line_of(patch) if has_line else None
+    return SeenGizmo(box, center, part, patch, inside, color, half / min(rows, columns), line)
 
 
 def _colors(values: FloatArray) -> int:
@@ -93,6 +101,15 @@ def _body_color(patch: FloatArray, inside: FloatArray) -> str | None:
     away = np.stack([distance(low, np.asarray(lab)) for lab in palette.COLORS.values()])
     counts = np.bincount(np.argmin(away, axis=0), minlength=len(names))
     return names[int(np.argmax(counts))] if counts.max() >= 0.35 * len(low) else None
+
+
+def _line_of(patch: FloatArray) -> float:
+    """How dark the line along the body's lower edge is against the body above it, in [0, 1]."""
+    middle = round(_SIDEWARD * STEPS)
+    shown = patch[:-3, middle - STEPS // 4 : middle + STEPS // 4, 0] + 16.0
+    line = shown[-_LINE_STEPS:].min(axis=0)
+    body = np.median(shown[-_LINE_STEPS - _BODY_STEPS : -_LINE_STEPS], axis=0)
+    return min(1.0, float(np.median(line / np.maximum(body, 1.0))))
 
 
 def _resampled(values: FloatArray, ys: FloatArray, xs: FloatArray) -> FloatArray:

@@ -42,6 +42,8 @@ _CREATURE = (1.0, 0.25)  # distance worth 5, and how fast the score falls
 _GIZMO = (3.9, 0.6)  # dE
 _OUTLINE_DE = 60.0  # what a point inside is worth against one outside
 _FREE_DE, _MOST_DE = 5.0, 45.0  # what does not count yet of a difference, and what counts no more
+_FROM_BLACK = np.array([16.0, 0.0, 0.0])  # light scales L + 16, a and b
+_LEAST_LINE = 0.4  # of them that a line leaves
 _SQUARE = 2  # half side of the square that a difference must fill, in points
 
 
@@ -106,14 +108,24 @@ def _unlike(a: SeenGizmo, b: SeenGizmo) -> float:
     """The largest mean, over a small square, of how far a's points are from what b has there or next to it.
 
     Every channel is compared with the range of b's values one step around, so that an edge may be softer or
-    lie a step elsewhere; the outline counts as a channel of its own.
+    lie a step elsewhere; the outline counts as a channel of its own. Where both have lines, what b shows may
+    be one, which is the wider the smaller b is: then a may have the colour that the line belongs to.
     """
     off = 1.0 * _OUTLINE_DE * _beyond(a.inside, b.inside)
     both = erode((a.inside > 0.95) & (b.inside > 0.95), 1.0)
-    off = np.maximum(off, both * distance(_beyond(a.patch, b.patch), np.zeros(3)))
+    low = high = b.patch
+    if a.line is not None and b.line is not None:
+        own = (b.patch + _FROM_BLACK) / max(b.line, _LEAST_LINE) - _FROM_BLACK
+        low, high = np.minimum(low, own), np.maximum(high, own)
+    off = np.maximum(off, both * distance(_outside(a.patch, low, high), np.zeros(3)))
     return float(box_mean(np.clip(off - _FREE_DE, 0.0, _MOST_DE), _SQUARE).max())
 
 
 def _beyond(a: FloatArray, b: FloatArray) -> FloatArray:
     """How far values are outside of the range of b one step around."""
-    return np.maximum(np.maximum(a - local_maximum(b, 1), -local_maximum(-b, 1) - a), 0.0)
+    return _outside(a, b, b)
+
+
+def _outside(a: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    """How far values are below the least of `low` and above the largest of `high` one step around."""
+    return np.maximum(np.maximum(a - local_maximum(high, 1), -local_maximum(-low, 1) - a), 0.0)
