@@ -45,12 +45,14 @@ from og2.model.transformer import OmniGen2Transformer2DModel
 from og2.placement import can_fuse, is_fused
 from og2.presets import PROFILE_FILE, profile_json, scheduler_json
 from og2.request import Plan, Profile, Provenance, Request, Result, picture_hash, plan, read_profile
+from og2.sampling.solvers import NOISY_SOLVERS
 
 __all__ = ["OmniGen2Pipeline", "Progress", "Settings"]
 
 REFERENCE_STREAM = 0x9E3779B97F4A7C15
-STEP_STREAM = 0xD1B54A32D192ED03
 """Distance between the seeds of a picture's noise and of its references' noise (2**64 / golden ratio)."""
+STEP_STREAM = 0xD1B54A32D192ED03
+"""Distance between the seeds of a picture's noise and of the noise that its solver draws."""
 DESCRIBE = "Describe this picture."
 _NOT_OPTIONS = ("self", "output_type", "return_dict", "options")
 
@@ -329,7 +331,7 @@ class OmniGen2Pipeline(AdaptedPipeline):
                 own_seed = (seed + (k + 1) * REFERENCE_STREAM) % 2**64
                 drawn = _draw(shape, generators[index] if generators else own_seed)
             references.append(self._placed(self._scaled(mean + std * drawn.to(mean.device, mean.dtype))))
-        if generators and job.plan.request.scheduler == "euler-stochastic":
+        if generators and job.plan.request.scheduler in NOISY_SOLVERS:
             source = generators[index]
             step_seed = int(torch.randint(2**63 - 1, (), generator=source, device=source.device))
         noise = noise.to(self._execution_device)

@@ -23,9 +23,8 @@ from og2.data.world_source import WorldOptions, critique, item_rng
 from og2.world.spec import (
     CAPTION_QUESTIONS,
     IMAGE_ANSWER,
-    INCONTEXT_TASKS,
-    PROMPT_TASKS,
     Scene,
+    WorldName,
     caption,
     chat_turn,
     plain_caption,
@@ -82,7 +81,7 @@ class Conversation:
 
 
 def conversation(
-    seed: int, index: int, shares: Sequence[float], texts: Sequence[str] = (), world: str = "plain"
+    seed: int, index: int, shares: Sequence[float], texts: Sequence[str] = (), world: WorldName = "plain"
 ) -> Conversation:
     """Conversation `index`; `shares`: odds of KINDS; `texts`: other sentences, now and then the prompt."""
     rng = item_rng(seed, index)
@@ -96,7 +95,7 @@ def conversation(
     if kind == "readings":
         return _reading(rng, world)
     if kind == "critiques":
-        said, scenes, _, answer = critique(rng, WorldOptions(world="full" if world == "full" else "plain"))
+        said, scenes, _, answer = critique(rng, WorldOptions(world=world))
         return Conversation(kind, scenes, (Exchange("critique", said, answer or ""),))
     if world == "full" and rng.random() < CONTEXT_SHARE:
         said, scenes = _in_context(rng)
@@ -105,7 +104,7 @@ def conversation(
     return Conversation(kind, () if scene is None else (scene,), (Exchange("chat", said, answer),))
 
 
-def questions_about(scene: Scene, rng: Generator, world: str = "plain") -> list[Exchange]:
+def questions_about(scene: Scene, rng: Generator, world: WorldName = "plain") -> list[Exchange]:
     """One exchange of each kind of question that the scene allows."""
     return [Exchange(kind, question, answer) for kind, question, answer in typed_questions(scene, rng, world)]
 
@@ -136,7 +135,7 @@ def _about_full_picture(rng: Generator) -> Conversation:
     return Conversation("pictures", (scene,), tuple(named))
 
 
-def _prompt(rng: Generator, texts: Sequence[str], world: str) -> str:
+def _prompt(rng: Generator, texts: Sequence[str], world: WorldName) -> str:
     draw = rng.random()
     if draw < 0.06:
         return ""
@@ -149,19 +148,19 @@ def _prompt(rng: Generator, texts: Sequence[str], world: str) -> str:
     if draw < 0.55:
         return sample_edit(rng, world=world).instruction
     if world == "full" and draw < 0.85:
-        return sample_prompt(rng, PROMPT_TASKS[int(rng.integers(len(PROMPT_TASKS)))]).text
+        return sample_prompt(rng).text
     return caption(sample_scene(rng, world=world), rng)
 
 
 def _in_context(rng: Generator) -> tuple[str, tuple[Scene, ...]]:
     """An in-context request with few references, and these."""
     while True:
-        made = sample_incontext(rng, INCONTEXT_TASKS[int(rng.integers(len(INCONTEXT_TASKS)))])
+        made = sample_incontext(rng)
         if len(made.references) <= MAX_REFERENCES:
             return made.instruction, made.references
 
 
-def _reading(rng: Generator, world: str) -> Conversation:
+def _reading(rng: Generator, world: WorldName) -> Conversation:
     scene = sample_scene(rng, world=world)
     text = caption(scene, rng, full=True).rstrip(".")
     # Captions do not always say the background and never ask for themselves back.

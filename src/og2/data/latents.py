@@ -12,7 +12,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -26,9 +25,8 @@ from og2.conditioning.vlm import tokenize
 from og2.data.world_source import item_rng, pictures
 from og2.errors import ConfigError
 from og2.world.spec import (
-    INCONTEXT_TASKS,
-    PROMPT_TASKS,
     Scene,
+    WorldName,
     caption,
     sample_edit,
     sample_incontext,
@@ -53,7 +51,7 @@ class PoolConfig:
     num_drawings: tuple[int, int, int] = (24000, 7000, 5000)
     num_edits: int = 35000
     size_px: int = 64
-    world: Literal["plain", "full"] = "plain"
+    world: WorldName = "plain"
     num_contexts: int = 0
 
     def __post_init__(self) -> None:
@@ -110,7 +108,7 @@ def items(pool: PoolConfig) -> list[Item]:
         result.append(Item(edit.instruction, edit.target, (edit.source,)))
     for index in range(len(result), len(result) + pool.num_contexts):
         rng = item_rng(pool.seed, index)
-        made = sample_incontext(rng, INCONTEXT_TASKS[int(rng.integers(len(INCONTEXT_TASKS)))])
+        made = sample_incontext(rng)
         result.append(Item(made.instruction, made.target, made.references))
     return result
 
@@ -118,7 +116,7 @@ def items(pool: PoolConfig) -> list[Item]:
 def _drawing(pool: PoolConfig, index: int, number: int) -> Item:
     rng = item_rng(pool.seed, index)
     if pool.world == "full":
-        prompt = sample_prompt(rng, PROMPT_TASKS[int(rng.integers(len(PROMPT_TASKS)))])
+        prompt = sample_prompt(rng)
         return Item(prompt.text, prompt.scene, is_chat=rng.random() < CHAT_SHARE)
     scene = sample_scene(rng, num_objects=number)
     return Item(caption(scene, rng), scene, is_chat=rng.random() < CHAT_SHARE)

@@ -86,7 +86,8 @@ class PoolPacks:
 
     def _even(self, first: int, end: int) -> _Buckets:
         """Buckets of these samples by text length and number of references, all equally likely."""
-        kinds = 1000 * self.pool.num_references[first:end] + self.pool.lengths[first:end]
+        both = torch.stack([self.pool.num_references[first:end], self.pool.lengths[first:end]])
+        kinds = both.unique(dim=1, return_inverse=True)[1]
         return _buckets(torch.arange(first, end), kinds, torch.ones(end - first))
 
     def _with_references(self, task: str, chosen: list[int], generator: Generator) -> Pack:
@@ -161,9 +162,9 @@ class _Buckets:
     odds: Tensor
 
 
-def _buckets(indices: Tensor, lengths: Tensor, weights: Tensor) -> _Buckets:
-    kinds = lengths.unique().tolist()
-    masks = [lengths == length for length in kinds]
+def _buckets(indices: Tensor, kinds: Tensor, weights: Tensor) -> _Buckets:
+    """One bucket of every kind, in the kinds' order."""
+    masks = [kinds == kind for kind in kinds.unique()]
     return _Buckets(
         [indices[mask] for mask in masks],
         [weights[mask] for mask in masks],

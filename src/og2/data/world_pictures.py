@@ -20,8 +20,6 @@ from og2.data.world_source import item_rng, pictures
 from og2.errors import ConfigError
 from og2.world.scenes import boxes_of
 from og2.world.spec import (
-    INCONTEXT_TASKS,
-    PROMPT_TASKS,
     Scene,
     sample_edit,
     sample_incontext,
@@ -96,7 +94,7 @@ def _plain(rng: Generator, split: str) -> Scene:
 
 
 def _drawing(rng: Generator, split: str) -> Scene:
-    return sample_prompt(rng, PROMPT_TASKS[int(rng.integers(len(PROMPT_TASKS)))], split).scene
+    return sample_prompt(rng, None, split).scene
 
 
 def _edit(rng: Generator, split: str) -> Scene:
@@ -105,7 +103,7 @@ def _edit(rng: Generator, split: str) -> Scene:
 
 
 def _context(rng: Generator, split: str) -> Scene:
-    made = sample_incontext(rng, INCONTEXT_TASKS[int(rng.integers(len(INCONTEXT_TASKS)))], split)
+    made = sample_incontext(rng, None, split)
     shown = (*made.references, made.target)
     return shown[int(rng.integers(len(shown)))]
 

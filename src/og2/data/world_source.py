@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from og2.world.spec import (
     PROMPT_TASKS,
     Requirements,
     Scene,
+    WorldName,
     describe,
     edit_kinds,
     format_reflection,
@@ -84,7 +85,7 @@ class WorldOptions:
     seed: int = 0
     sizes_px: tuple[tuple[int, int], ...] = ((64, 64),)
     num_objects: tuple[float, ...] = (0.5, 0.3, 0.2)
-    world: Literal["plain", "full"] = "plain"
+    world: WorldName = "plain"
     kinds: tuple[str, ...] = ()
 
 

@@ -119,6 +119,8 @@ SOLVERS: dict[str, Callable[[Tensor, Numerics, int], Solver]] = {
     "euler-stochastic": EulerStochastic,
     "dpmsolver++": lambda times_N, numerics, _: DPMSolverPP(times_N, numerics),
 }
+NOISY_SOLVERS = frozenset({"euler-stochastic"})
+"""Those that draw noise of their own at every step."""
 
 
 def make_solver(name: str, times_N: Tensor, numerics: Numerics = "float32", seed: int = 0) -> Solver:

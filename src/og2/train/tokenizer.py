@@ -11,7 +11,6 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -20,7 +19,7 @@ from og2.conditioning.templates import DEFAULT_NEGATIVE_PROMPT, END_OF_TEXT, IM_
 from og2.data.conversations import conversation
 from og2.data.world_source import item_rng
 from og2.errors import ConfigError
-from og2.world.spec import caption, chat_turn, questions, sample_edit, sample_scene
+from og2.world.spec import WorldName, caption, chat_turn, questions, sample_edit, sample_scene
 
 logger = logging.getLogger(__name__)
 FULL_TALK = (0.3, 0.3, 0.0, 0.1, 0.3)
@@ -84,7 +83,7 @@ class TokenizerRecipe:
     patch_size: int
     merge_size: int
     picture_px: int
-    world: Literal["plain", "full"] = "plain"
+    world: WorldName = "plain"
 
 
 def run(recipe: TokenizerRecipe) -> None:

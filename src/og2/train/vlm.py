@@ -11,7 +11,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +29,7 @@ from og2.train.optim import OptimConfig
 from og2.train.sight import CellWords, cell_labels
 from og2.train.task import Part, PartLoss, mean_part
 from og2.train.vlm_model import VlmModelConfig, build_vlm, start_from
-from og2.world.spec import Scene
+from og2.world.spec import Scene, WorldName
 
 logger = logging.getLogger(__name__)
 EVAL_SEED = 900_101
@@ -41,7 +40,7 @@ class VlmDataConfig:
     """Conversations per step, their world and odds of their kinds (see data/conversations.py)."""
 
     batch: int = 32
-    world: Literal["plain", "full"] = "plain"
+    world: WorldName = "plain"
     size_px: int = 64
     shares: tuple[float, ...] = (0.55, 0.2, 0.15, 0.1)
     text_files: tuple[Path, ...] = ()

@@ -14,7 +14,7 @@ import numpy as np
 
 from og2.world.background import View, window
 from og2.world.creature_body import Frame, find_frame
-from og2.world.creature_lines import Line, between
+from og2.world.creature_lines import between
 from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance, erode, fill_holes, quantile
 from og2.world.words import Word
 
@@ -255,33 +255,24 @@ def _spots(seen: Frame) -> tuple[int, float]:
     """Number and mean radius (in radii of the body) of discs of the second colour on the belly."""
     mouth = ((seen.u - seen.face) / 0.21) ** 2 + ((seen.v - 0.17 * seen.high) / 0.15) ** 2 < 1.0
     belly = seen.ellipse(0.98) & (seen.v > 0.2 * seen.high) & ~mouth
-    if seen.line is not None:
-        return _lined_spots(seen, seen.line, belly)
-    toward = seen.second_lab - seen.body_lab
-    share = np.clip((seen.lab - seen.skin) @ toward / max(float(toward @ toward), 1.0), -0.5, 1.2)
+    share = _share_of_second(seen)
     found = components(seen.is_second & belly & (share > 0.5), smallest=max(3.0, 0.008 * seen.body.r**2))
     if not found:
         return 0, math.nan
     around = np.zeros_like(belly)
     for spot in found:
         around |= dilate(spot, 2.0) & belly
+        if seen.line is not None:  # what a line encloses counts whole, and of the line what it covers
+            share[erode(fill_holes(spot), 1.0)] = 1.0
     area = float(share[around].sum()) / len(found)
     return len(found), math.sqrt(max(area, 0.0) / math.pi) / seen.body.r
 
 
-def _lined_spots(seen: Frame, line: Line, belly: BoolArray) -> tuple[int, float]:
-    """The same where each spot has a line, which small ones are nothing but: what the line encloses counts
-    whole, and of the line as much as it covers."""
-    ink = line.of(seen.second_lab)
-    toward = ink - seen.skin
-    share = ((seen.lab - seen.skin) * toward).sum(axis=-1) / np.maximum((toward * toward).sum(axis=-1), 1.0)
-    share = np.clip(share, 0.0, 1.0)
-    found = components(seen.is_second & belly & (share > 0.5), smallest=max(3.0, 0.008 * seen.body.r**2))
-    if not found:
-        return 0, math.nan
-    around = np.zeros_like(belly)
-    for spot in found:
-        around |= dilate(spot, 2.0) & belly
-        share[erode(fill_holes(spot), 1.0)] = 1.0
-    area = float(share[around].sum()) / len(found)
-    return len(found), math.sqrt(max(area, 0.0) / math.pi) / seen.body.r
+def _share_of_second(seen: Frame) -> FloatArray:
+    """How much of each pixel has the second colour; of small spots among lines it is the line's."""
+    if seen.line is None:
+        toward = seen.second_lab - seen.body_lab
+        return np.clip((seen.lab - seen.skin) @ toward / max(float(toward @ toward), 1.0), -0.5, 1.2)
+    toward = seen.line.of(seen.second_lab) - seen.skin
+    along = ((seen.lab - seen.skin) * toward).sum(axis=-1)
+    return np.clip(along / np.maximum((toward * toward).sum(axis=-1), 1.0), 0.0, 1.0)

@@ -75,11 +75,12 @@ class _Role:
     state: tuple[str, str] | None = None
 
 
-def sample_incontext(rng: Generator, task: str, split: str = "train") -> InContext:
-    """A random in-context task of one of INCONTEXT_TASKS.
+def sample_incontext(rng: Generator, task: str | None = None, split: str = "train") -> InContext:
+    """A random in-context task of one of INCONTEXT_TASKS; None = any of them.
 
     split "test": all anatomies and gizmos are held out.   Raises: RequestError for an unknown task or split.
     """
+    task = pick(rng, INCONTEXT_TASKS) if task is None else task
     if task not in _CASTS:
         raise RequestError(f"task={task!r} is unknown; use one of {', '.join(INCONTEXT_TASKS)}")
     if split not in SPLITS:

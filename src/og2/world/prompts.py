@@ -75,12 +75,15 @@ class _Wish:
     requirements: Requirements
 
 
-def sample_prompt(rng: Generator, task: str, split: str = "train", world: str = "full") -> Prompt:
-    """A random prompt of one of PROMPT_TASKS.
+def sample_prompt(
+    rng: Generator, task: str | None = None, split: str = "train", world: str = "full"
+) -> Prompt:
+    """A random prompt of one of PROMPT_TASKS; None = any of them.
 
     split: one in ten combinations of the shapes and colours in it, and one in ten object tuples, are "test".
     Raises: RequestError for an unknown task, split or world, and for "text" in the plain world.
     """
+    task = pick(rng, PROMPT_TASKS) if task is None else task
     if task not in PROMPT_TASKS:
         raise RequestError(f"task={task!r} is unknown; use one of {', '.join(PROMPT_TASKS)}")
     if split not in SPLITS:

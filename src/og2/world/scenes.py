@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.random import Generator
@@ -59,6 +60,7 @@ class World:
         return len(self.object_odds)
 
 
+WorldName = Literal["plain", "full"]
 WORLDS: dict[str, World] = {
     "plain": World(
         "plain",

@@ -33,7 +33,7 @@ from og2.world.language import Caption, caption, describe, requirements
 from og2.world.palette import ALL_SHAPES, BACKGROUNDS, COLORS, FILLS, POSITIONS, RELATIONS, SHAPES, SIZES
 from og2.world.prompts import PROMPT_TASKS, Prompt, sample_prompt
 from og2.world.requirements import EditRequirements, ObjectRequirement, Requirements
-from og2.world.scenes import WORLDS, Object, Scene, sample_scene
+from og2.world.scenes import WORLDS, Object, Scene, WorldName, sample_scene
 from og2.world.split import SPLITS, split_of
 
 __all__ = [
@@ -67,6 +67,7 @@ __all__ = [
     "Scene",
     "Track",
     "Turn",
+    "WorldName",
     "caption",
     "chat_turn",
     "describe",
