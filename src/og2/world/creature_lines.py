@@ -18,7 +18,7 @@ _MUCH_DARKER = 0.72  # of the lightness of what is inside and behind; limbs are 
 _OWN_LIGHTNESS = 0.6  # quantile of the lightness of a part that lines are compared with
 _MIN_AROUND = 0.5  # of the outline; of creatures with lines it is 0.72 at least
 _BEYOND_PX = (3.5, 6.0)  # where there is no line any more
-_MIN_THIN = 0.25  # share that is dark on the line less that beyond; patterns have 0.13 at most
+_MIN_THIN = 0.20  # share that is dark on the line less that beyond; lines of 1.2 px have 0.23 at least
 _DEEPEST_PX = 7  # how deep in the body a line is looked for
 _MIN_STEP = 0.15  # of the lightness that a line takes away
 _LIGHTEST = 0.9  # quantile of the light of a part that its line is most of
@@ -55,7 +55,9 @@ def is_lined(view: View, part: BoolArray) -> bool:
     line, deeper = inner & ~erode(part, 2.0), erode(part, _BEYOND_PX[0]) & ~erode(part, _BEYOND_PX[1])
     if not line.any() or not deeper.any():
         return False
-    return float(dark[line].mean()) - float(dark[deeper].mean()) > _MIN_THIN
+    # Of a narrow line the outermost pixels are most, of a wide one they are mixed with what is behind.
+    share = max(float(dark[edge].mean()), float(dark[line].mean()))
+    return share - float(dark[deeper].mean()) > _MIN_THIN
 
 
 def line_inside(lab: FloatArray, skin: FloatArray, depth: FloatArray) -> Line | None:
