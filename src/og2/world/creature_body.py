@@ -65,8 +65,8 @@ class Frame:
 
     lab, part: CIELAB and silhouette (h, w). u, v: place of every pixel from the middle of the body, in radii,
     v downward. body_lab, second_lab: its two colours; is_second, is_limb: pixels of the second colour, and of
-    the first outside the body; skin: the body's colour at every pixel, shaded as it is. line: the dark one
-    along every part, None where there is none; skin then has the body's.
+    the first outside the body; skin: the body's colour at every pixel, shaded as it is; behind: the
+    background's. line: the dark one along every part, None where there is none; skin then has the body's.
     """
 
     lab: FloatArray
@@ -76,6 +76,7 @@ class Frame:
     body_lab: FloatArray
     second_lab: FloatArray
     skin: FloatArray
+    behind: FloatArray
     is_second: BoolArray
     is_limb: BoolArray
     u: FloatArray
@@ -139,7 +140,8 @@ def find_frame(view: View, part: BoolArray) -> Frame | None:
     eyes = _measured_eyes(lab, eyes, body_lab, line)
     if has_line and not all(_is_eye(lab, eye, body.r) for eye in eyes):
         return None
-    return Frame(lab, part, eyes, body, body_lab, second, skin, is_second, is_limb, u, v, line)
+    colors = (body_lab, second, skin, view.background)
+    return Frame(lab, part, eyes, body, *colors, is_second, is_limb, u, v, line)
 
 
 def _eyes(lab: FloatArray, part: BoolArray, has_line: bool) -> tuple[tuple[Eye, Eye] | None, BoolArray]:

@@ -21,6 +21,10 @@ _LEAST_LINE = 0.25  # of the tongue's red in its line
 _TONGUE_DE = 15.0  # from any mix of dark and red
 _ARM_WIDE = 0.2  # beside an arm's line
 _SHOULDER = (0.82, 0.10)  # of the half width; below the middle
+_HORN_PITCH, _HORN_TIP = 0.28, 0.32  # radii between two horns; of their tips above the body
+_HORN_SLOPE = 0.237  # half width of a horn at a distance from its tip, over that distance
+_HORN_ROWS, _BESIDE_HORN = (0.05, 0.27), 0.15  # heights above the body that are looked at; where gaps end
+_MIN_HORN_DE = 5.0  # that a horn differs more from the background than the gaps; horns 9.5, others 1.1
 
 
 def astray_of(frame: Frame, limbs: BoolArray, side: float) -> float:
@@ -65,6 +69,35 @@ def tongue_of(frame: Frame) -> float:
         seen = np.clip(seen / max(whole, _LEAST_LINE), 0.0, 1.0)
     halves = [seen[place & half] for half in (x < 0, x >= 0)]
     return min((float(half.mean()) for half in halves if half.size), default=1.0)
+
+
+def lined_horns(frame: Frame) -> int:
+    """How many horns a creature with lines has: they are thin, and hardly more than line.
+
+    Places where a horn can be are compared with the gaps beside them, where the background shows.
+    """
+    one, two, three = (
+        [_horn_at(frame, (i - (count - 1) / 2) * _HORN_PITCH) for i in range(count)] for count in (1, 2, 3)
+    )
+    if min(two) > _MIN_HORN_DE:
+        return 2
+    if min(one) <= _MIN_HORN_DE:
+        return 0
+    return 3 if max(three[0], three[2]) > _MIN_HORN_DE else 1  # an ear may hide one of the outer two
+
+
+def _horn_at(frame: Frame, u: float) -> float:
+    """How much more a horn's place differs from the background than both sides of it, in dE."""
+    above = -frame.v - frame.high
+    rows = (above > _HORN_ROWS[0]) & (above < _HORN_ROWS[1])
+    away, half = np.abs(frame.u - u), _HORN_SLOPE * (_HORN_TIP - above)
+    pixel = 1.0 / frame.body.r
+    weight = rows * np.clip((half - away) / pixel + 0.5, 0.0, 1.0)
+    gaps = rows & (away > half + 0.75 * pixel) & (away < _BESIDE_HORN)
+    if not gaps.any():
+        return 0.0
+    off = distance(frame.lab, frame.behind)
+    return float((off * weight).sum() / max(float(weight.sum()), 1e-6) - off[gaps].mean())
 
 
 def core_of(frame: Frame, eye: Eye) -> float:
