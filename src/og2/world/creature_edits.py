@@ -233,17 +233,19 @@ def _own_colors(found: Found, pair: _Pair, zone: BoolArray, what: str) -> None:
         return
     values = pair.new.lab[changed]
     skin, line = pair.old.skin[changed], pair.new.line
+    has_limbs, has_face = what in ("left_arm", "right_arm", "facing"), what not in ("left_arm", "right_arm")
     off = [_off(values, skin)]
-    if line is not None:  # the line along a part is of it
-        own = [line.of(skin)] if what in ("left_arm", "right_arm", "facing") else []
-        own += [line.of(pair.old.second_lab)] if what == "facing" else []
-        off += [_off(values, lab) for lab in (*own, *(line.of(lab) for lab in (WHITE, DARK, TONGUE)))]
-    if what in ("left_arm", "right_arm", "facing"):
+    if has_limbs:
         outside = pair.ellipse[changed] > 0.92
         off.append(np.where(outside, distance(values, pair.behind[changed]), np.inf))
         off.append(np.where(outside, _off(values, pair.old.second_lab), np.inf))
-    if what in ("gaze", "eyes", "facing", "mouth"):
+    if has_face:
         off += [_off(values, lab) for lab in (WHITE, DARK, TONGUE)]
+    if line is not None:  # the line along a part is of it
+        lined = [skin] if has_limbs else []
+        lined += [pair.old.second_lab] if what == "facing" else []
+        lined += [WHITE, DARK, TONGUE] if has_face else []
+        off += [_off(values, line.of(lab)) for lab in lined]
     share = float((np.min(off, axis=0) < _OWN_COLOR_DE).mean())
     # Eyes are small and mostly edge; how far their cores went is measured by itself.
     met = share >= (_MIN_OWN_GAZE if what == "gaze" else _MIN_OWN)

@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from og2.world.creature_body import Eye, Frame
+from og2.world.creature_lines import depth_in
 from og2.world.pixels import BoolArray, FloatArray, components, distance
 
 MOUTH_Y = 0.17  # of the half height, below the middle
@@ -60,15 +61,17 @@ def lips_of(frame: Frame) -> BoolArray:
 def tongue_of(frame: Frame) -> float:
     """How much of the tongue is seen in the lesser half of its place."""
     x, y = frame.u - frame.face, frame.v - MOUTH_Y * frame.high - 0.06
-    place = (x / 0.12) ** 2 + (y / 0.065) ** 2 < 0.8
     toward = TONGUE - DARK
     amount = np.clip((frame.lab - DARK) @ toward / float(toward @ toward), 0.0, 1.0)
     seen = amount * (distance(frame.lab, DARK + amount[..., None] * toward) < _TONGUE_DE)
-    if frame.line is not None:  # most of a small tongue is line
+    place = ((x / 0.12) ** 2 + (y / 0.065) ** 2 < 0.8).astype(float)
+    if frame.line is not None:  # most of a small tongue is line, and many of its pixels are half lips
+        place = np.clip(depth_in(x, y, 0.12, 0.065) * frame.body.r + 0.5, 0.0, 1.0)
         whole = float((frame.line.of(TONGUE) - DARK) @ toward / float(toward @ toward))
         seen = np.clip(seen / max(whole, _LEAST_LINE), 0.0, 1.0)
-    halves = [seen[place & half] for half in (x < 0, x >= 0)]
-    return min((float(half.mean()) for half in halves if half.size), default=1.0)
+    halves = [(seen[half], place[half]) for half in (x < 0, x >= 0)]
+    shares = [float(seen @ place) / float(place @ place) for seen, place in halves if place.any()]
+    return min(shares, default=1.0)
 
 
 def lined_horns(frame: Frame) -> int:
