@@ -10,12 +10,14 @@ import math
 import numpy as np
 
 from og2.world.creature_body import Eye, Frame
-from og2.world.creature_lines import depth_in
+from og2.world.creature_lines import Line, depth_in
 from og2.world.pixels import BoolArray, FloatArray, components, distance
 
 MOUTH_Y = 0.17  # of the half height, below the middle
 DARK, TONGUE = (np.array(lab) for lab in ((14.0, 3.0, 1.0), (52.0, 58.0, 28.0)))
 WHITE = np.array((98.0, 0.0, 0.0))
+CORE_STEP = 0.42  # of the eye's radius: how far one step of the gaze takes the dark core
+_CORE = 0.54  # of the eye's radius
 _LINE_STEP = 4.0  # of lightness from the line around an eye to what is its core
 _OVAL = (0.20, 0.145)  # half axes of an open mouth
 _LEAST_LINE = 0.25  # of the tongue's red in its line
@@ -112,7 +114,41 @@ def core_of(frame: Frame, eye: Eye) -> float:
     return float(weight.sum(axis=0) @ columns) / max(float(weight.sum()), 1e-6)
 
 
-def away_from(frame: Frame, eye: Eye) -> FloatArray:
-    """How far every pixel is from the middle of an eye."""
+def away_from(frame: Frame, eye: Eye, right: float = 0.0) -> FloatArray:
+    """How far every pixel is from the middle of an eye, or from so many pixels to the right of it."""
     ys, xs = np.mgrid[0 : frame.part.shape[0], 0 : frame.part.shape[1]]
-    return np.hypot(xs - eye.x, ys - eye.y)
+    return np.hypot(xs - eye.x - right, ys - eye.y)
+
+
+def gaze_change(old: Frame, new: Frame, eye: Eye, line: Line, steps: tuple[int, int]) -> float:
+    """How much of the change from one gaze to another an eye with a line shows: 0 = none, 1 = all.
+
+    steps: to the right, before and after. A small eye is hardly more than lines: its light is compared with
+    that of two ideal eyes.
+    """
+    away = away_from(old, eye)
+    white, ring = float(WHITE[0]), float(line.of(WHITE)[0])
+    disc = ring + (white - ring) * _covered(away, eye.radius - line.width)
+    lights = []
+    for step in steps:
+        core = _covered(away_from(old, eye, step * CORE_STEP * eye.radius), _CORE * eye.radius)
+        lights.append(disc + core * (float(DARK[0]) - disc))
+    inside = away < eye.radius - 0.3
+    ideal = (lights[1] - lights[0])[inside]
+    return float(ideal @ (new.lab - old.lab)[..., 0][inside]) / max(float(ideal @ ideal), 1e-6)
+
+
+def _covered(away: FloatArray, radius: float) -> FloatArray:
+    """How much of pixels so far from its middle a disc covers."""
+    return np.clip(radius - away + 0.5, 0.0, 1.0)
+
+
+def eye_area(frame: Frame, index: int) -> float:
+    """The area of one of both eyes in pixels: what is of less colour than the skin."""
+    eye, other = frame.eyes[index], frame.eyes[1 - index]
+    own = (away_from(frame, eye) < 1.12 * eye.radius + 1.0) & (
+        away_from(frame, eye) <= away_from(frame, other)
+    )
+    own &= frame.ellipse(0.98)
+    chroma, skin = (np.hypot(lab[..., 1], lab[..., 2]) for lab in (frame.lab, frame.skin))
+    return float(np.clip(1.0 - chroma / np.maximum(skin, 1.0), 0.0, 1.0)[own].sum())
