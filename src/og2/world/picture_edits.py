@@ -47,7 +47,7 @@ _MIN_OVERLAP = 0.85
 _MAX_SHOWN_THROUGH = 0.14  # of the old letters
 _MAX_BOARD_STEP = 6.0  # dE between two parts of a board
 _MIN_PLACE_PX = 8
-_LETTER_EDGE_PX = 1.5
+_LETTER_EDGE_PX, _LINE_PX = 1.5, 1.0
 _MIN_ON_A_SIDE = 0.7  # of what a tone needs
 _STANDS_OUT_DE, _MIN_RICH_PX, _MIN_CHANGE_DE = 5.0, 100, 3.0
 _MIN_CHANGE_SHARE = 0.25  # of the mean change of all things
@@ -89,7 +89,8 @@ def _text(_: Scenario, rule: EditRequirements, sights: tuple[Sight, Sight], foun
 
 def _clear_plate(found: Found, views: tuple[View, View], mask: BoolArray, near: SeenPlate) -> None:
     """Whether nothing of the old plate is left, and the new one is as solid where there was none."""
-    left = _old_letters(views[0].lab, views[1].lab, erode(mask & near.mask, 1.0))
+    line = _LINE_PX if near.has_line else 0.0  # along the rim, before and after: it is no letter
+    left = _old_letters(views[0].lab, views[1].lab, erode(mask & near.mask, 1.0 + line))
     place = mask & ~dilate(near.mask, 2.5)
     was = np.median(views[0].lab[mask], axis=0)
     rest = trace(views, place, was) if place.sum() >= _MIN_PLACE_PX else 0.0
