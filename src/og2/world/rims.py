@@ -21,6 +21,7 @@ _DEEP_SHARE = 0.25
 _MIN_INSIDE = (0.30, 0.20)  # of the part, after the wider and the narrower distance to the line
 _LEAST_MIXED = 0.6  # quantile of lightness of what is not line, in a thin thing
 _MAX_DEPTH = 60
+_LINE_PX = 2.5  # from the outline: beyond, a thing with a line has its own colour
 _LINE_TONE = 0.45  # of the light (sRGB) of what it runs along, at least
 
 
@@ -53,6 +54,12 @@ def inside_of(view: View, part: BoolArray, rim: BoolArray) -> BoolArray:
         return deepest(part)
     lightness = view.lab[..., 0]
     return inside & (lightness >= quantile(lightness[inside], _LEAST_MIXED))
+
+
+def solid_of(view: View, part: BoolArray) -> BoolArray:
+    """A part without its soft edge, and without the line along it where there is one."""
+    has_line = find_rim(view, part, min(part.shape)) is not None
+    return erode(part, _LINE_PX if has_line else 1.0)
 
 
 def is_thin(part: BoolArray, rim: BoolArray) -> bool:
