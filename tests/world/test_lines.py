@@ -93,3 +93,7 @@ def test_a_thin_thing_has_one_colour_though_most_of_it_is_line(seed):
     wanted = sorted((o.color, o.shape) for o in edit.target.objects)
     seen = read(render(edit.target, 64, hand="inked").numpy()).objects
     assert sorted((o.color, o.shape) for o in seen) == wanted
+
+
+def test_a_thing_that_grew_has_its_own_colour_beside_its_line():
+    assert verdict(an_edit(43, "replace")).reason == ""
