@@ -65,8 +65,8 @@ class Frame:
 
     lab, part: CIELAB and silhouette (h, w). u, v: place of every pixel from the middle of the body, in radii,
     v downward. body_lab, second_lab: its two colours; is_second, is_limb: pixels of the second colour, and of
-    the first outside the body; skin: the body's colour at every pixel, shaded as it is. line: the dark one
-    along every part, None where there is none; skin then has the body's.
+    the first outside the body; skin: the body's colour at every pixel, shaded as it is; behind: the
+    background's. line: the dark one along every part, None where there is none; skin then has the body's.
     """
 
     lab: FloatArray
@@ -76,6 +76,7 @@ class Frame:
     body_lab: FloatArray
     second_lab: FloatArray
     skin: FloatArray
+    behind: FloatArray
     is_second: BoolArray
     is_limb: BoolArray
     u: FloatArray
@@ -136,10 +137,12 @@ def find_frame(view: View, part: BoolArray) -> Frame | None:
         to_skin = np.minimum(to_skin, distance(lab, skin))
     is_second = part & (to_second < 22.0) & (to_second < to_skin)
     is_limb = part & (to_skin < 24.0) & ~is_second & (inside > 1.0)
-    eyes = _measured_eyes(lab, eyes, body_lab, line)
+    clear = np.ones_like(part) if depth is None or line is None else depth > line.width
+    eyes = _measured_eyes(lab, eyes, body_lab, line, clear)
     if has_line and not all(_is_eye(lab, eye, body.r) for eye in eyes):
         return None
-    return Frame(lab, part, eyes, body, body_lab, second, skin, is_second, is_limb, u, v, line)
+    colors = (body_lab, second, skin, view.background)
+    return Frame(lab, part, eyes, body, *colors, is_second, is_limb, u, v, line)
 
 
 def _eyes(lab: FloatArray, part: BoolArray, has_line: bool) -> tuple[tuple[Eye, Eye] | None, BoolArray]:
@@ -215,14 +218,14 @@ def _is_eye(lab: FloatArray, eye: Eye, r: float) -> bool:
 
 
 def _measured_eyes(
-    lab: FloatArray, eyes: tuple[Eye, Eye], body_lab: FloatArray, line: Line | None
+    lab: FloatArray, eyes: tuple[Eye, Eye], body_lab: FloatArray, line: Line | None, clear: BoolArray
 ) -> tuple[Eye, Eye]:
-    """The same eyes by how much of each pixel is not the body's colour."""
+    """The same eyes by how much of each pixel is not the body's colour.   clear: of the line around it."""
     shares = []
     for color in (_WHITE_LAB, _DARK_LAB) if line is None else (_WHITE_LAB, line.of(_WHITE_LAB), _DARK_LAB):
         toward = color - body_lab
         shares.append((lab - body_lab) @ toward / float(toward @ toward))
-    cover = np.clip(np.max(shares, axis=0), 0.0, 1.0)
+    cover = np.clip(np.max(shares, axis=0), 0.0, 1.0) * clear
     ys, xs = np.mgrid[0 : lab.shape[0], 0 : lab.shape[1]].astype(np.float64)
     away = [np.hypot(xs - eye.x, ys - eye.y) for eye in eyes]
     found = []

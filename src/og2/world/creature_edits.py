@@ -16,13 +16,15 @@ import numpy as np
 from og2.world.background import window
 from og2.world.creature_body import Frame, find_frame
 from og2.world.creature_parts import (
+    CORE_STEP,
     DARK,
     MOUTH_Y,
     TONGUE,
     WHITE,
     astray_of,
-    away_from,
     core_of,
+    eye_area,
+    gaze_change,
     lips_of,
     reach_of,
     tongue_of,
@@ -47,8 +49,8 @@ _MIN_OWN = 0.28  # of what changed; a faint change has next to nothing
 _MIN_OWN_GAZE = 0.15
 _MIN_FACE = 0.85  # of the face that is found where it moved to, to a pixel
 _MIN_GROWN = 0.45  # of the tail's area, on the side it moved to
-_CORE_STEP = 0.42  # of the eye's radius: how far one step of the gaze takes the dark core
-_CORE_RANGE = (0.65, 1.4)
+_CORE_RANGE = (0.65, 1.4)  # of how far the dark core has to go
+_MIN_MOVED, _MIN_MOVED_BOTH = 0.35, 0.65  # of that change, among lines; a faint one has 0.62 at most
 _MAX_EYE_ERROR = 0.09  # of ln radius
 _EYE_GAP = 0.05  # radii between two eyes at least
 _MAX_EYE_MOVE = 0.055
@@ -233,17 +235,19 @@ def _own_colors(found: Found, pair: _Pair, zone: BoolArray, what: str) -> None:
         return
     values = pair.new.lab[changed]
     skin, line = pair.old.skin[changed], pair.new.line
+    has_limbs, has_face = what in ("left_arm", "right_arm", "facing"), what not in ("left_arm", "right_arm")
     off = [_off(values, skin)]
-    if line is not None:  # the line along a part is of it
-        own = [line.of(skin)] if what in ("left_arm", "right_arm", "facing") else []
-        own += [line.of(pair.old.second_lab)] if what == "facing" else []
-        off += [_off(values, lab) for lab in (*own, *(line.of(lab) for lab in (WHITE, DARK, TONGUE)))]
-    if what in ("left_arm", "right_arm", "facing"):
+    if has_limbs:
         outside = pair.ellipse[changed] > 0.92
         off.append(np.where(outside, distance(values, pair.behind[changed]), np.inf))
         off.append(np.where(outside, _off(values, pair.old.second_lab), np.inf))
-    if what in ("gaze", "eyes", "facing", "mouth"):
+    if has_face:
         off += [_off(values, lab) for lab in (WHITE, DARK, TONGUE)]
+    if line is not None:  # the line along a part is of it
+        lined = [skin] if has_limbs else []
+        lined += [pair.old.second_lab] if what == "facing" else []
+        lined += [WHITE, DARK, TONGUE] if has_face else []
+        off += [_off(values, line.of(lab)) for lab in lined]
     share = float((np.min(off, axis=0) < _OWN_COLOR_DE).mean())
     # Eyes are small and mostly edge; how far their cores went is measured by itself.
     met = share >= (_MIN_OWN_GAZE if what == "gaze" else _MIN_OWN)
@@ -277,13 +281,19 @@ def _whole_arm(pair: _Pair, zone: BoolArray, _: str) -> tuple[bool, str]:
 
 def _whole_gaze(pair: _Pair, _: BoolArray, value: str) -> tuple[bool, str]:
     """Both dark cores moved by as much as the words say."""
-    steps = _STEPS[value] - _STEPS.get(str(pair.before.words["gaze"].value), 0)
+    before = _STEPS.get(str(pair.before.words["gaze"].value), 0)
+    steps = _STEPS[value] - before
     if steps == 0:
         return False, "the gaze was there before"
+    line, both = pair.new.line, (before, before + steps)
+    if line is not None:
+        done = [gaze_change(pair.old, pair.new, eye, line, both) for eye in pair.old.eyes]
+        met = min(done) >= _MIN_MOVED and sum(done) / 2 >= _MIN_MOVED_BOTH
+        return met, "" if met else f"the eyes are {done[0]:.2f} and {done[1]:.2f} of what was asked"
     moved = []
     for eye in pair.old.eyes:
         middles = [core_of(frame, eye) for frame in (pair.old, pair.new)]
-        moved.append((middles[1] - middles[0]) / (steps * _CORE_STEP * eye.radius))
+        moved.append((middles[1] - middles[0]) / (steps * CORE_STEP * eye.radius))
     met = all(_CORE_RANGE[0] <= m <= _CORE_RANGE[1] for m in moved)
     return met, "" if met else f"the eyes moved by {moved[0]:.2f} and {moved[1]:.2f} of what was asked"
 
@@ -372,7 +382,7 @@ def _no_spots(found: Found, pair: _Pair, zone: BoolArray) -> None:
 
 def _eye_size(found: Found, pair: _Pair, factor: float) -> None:
     """The areas of both eyes, faint rims counted by as much as they are there."""
-    areas = [[_eye_area(frame, i) for i in (0, 1)] for frame in (pair.old, pair.new)]
+    areas = [[eye_area(frame, i) for i in (0, 1)] for frame in (pair.old, pair.new)]
     ratios = [math.sqrt(new / max(old, 1.0)) for old, new in zip(*areas, strict=True)]
     error = max(abs(math.log(max(ratio, 0.01) / factor)) for ratio in ratios)
     frames = (pair.old, pair.new)
@@ -388,13 +398,3 @@ def _eye_size(found: Found, pair: _Pair, factor: float) -> None:
         else f"the eyes are {said} times as large, not {factor:.2f}, and {moved:.2f} from their place"
     )
     found.aspects.append(Aspect("eyes", rate("scale", error), met, reason))
-
-
-def _eye_area(frame: Frame, index: int) -> float:
-    eye, other = frame.eyes[index], frame.eyes[1 - index]
-    own = (away_from(frame, eye) < 1.12 * eye.radius + 1.0) & (
-        away_from(frame, eye) <= away_from(frame, other)
-    )
-    own &= frame.ellipse(0.98)
-    chroma, skin = (np.hypot(lab[..., 1], lab[..., 2]) for lab in (frame.lab, frame.skin))
-    return float(np.clip(1.0 - chroma / np.maximum(skin, 1.0), 0.0, 1.0)[own].sum())

@@ -18,8 +18,9 @@ _MUCH_DARKER = 0.72  # of the lightness of what is inside and behind; limbs are 
 _OWN_LIGHTNESS = 0.6  # quantile of the lightness of a part that lines are compared with
 _MIN_AROUND = 0.5  # of the outline; of creatures with lines it is 0.72 at least
 _BEYOND_PX = (3.5, 6.0)  # where there is no line any more
-_MIN_THIN = 0.25  # share that is dark on the line less that beyond; patterns have 0.13 at most
-_DEEPEST_PX = 7  # how deep in the body a line is looked for
+_MIN_THIN = 0.20  # share that is dark on the line less that beyond; lines of 1.2 px have 0.23 at least
+_DEEPEST_PX, _LINE_PX = 7.0, 4.0  # how deep in the body light is compared, and a line's middle lies at most
+_MIN_RING_PX = 7
 _MIN_STEP = 0.15  # of the lightness that a line takes away
 _LIGHTEST = 0.9  # quantile of the light of a part that its line is most of
 _FROM_BLACK = np.array([16.0, 0.0, 0.0])
@@ -55,7 +56,9 @@ def is_lined(view: View, part: BoolArray) -> bool:
     line, deeper = inner & ~erode(part, 2.0), erode(part, _BEYOND_PX[0]) & ~erode(part, _BEYOND_PX[1])
     if not line.any() or not deeper.any():
         return False
-    return float(dark[line].mean()) - float(dark[deeper].mean()) > _MIN_THIN
+    # Of a narrow line the outermost pixels are most, of a wide one they are mixed with what is behind.
+    share = max(float(dark[edge].mean()), float(dark[line].mean()))
+    return share - float(dark[deeper].mean()) > _MIN_THIN
 
 
 def line_inside(lab: FloatArray, skin: FloatArray, depth: FloatArray) -> Line | None:
@@ -63,21 +66,25 @@ def line_inside(lab: FloatArray, skin: FloatArray, depth: FloatArray) -> Line | 
 
     skin: the body's colour (3,); depth: of every pixel below the outline, negative outside.
     """
-    shares = []
-    for low in range(_DEEPEST_PX):
-        ring = lab[(depth >= low) & (depth < low + 1.0)]
-        if len(ring) < _DEEPEST_PX:
-            return None
-        shares.append(quantile(ring[..., 0], 0.5) / max(float(skin[0]), 1.0))
-    darkest = min(shares[:4])
-    own = max(shares)
-    if darkest > own - _MIN_STEP:
+    whole, fine = _rings(lab, depth, 1.0, _DEEPEST_PX), _rings(lab, depth, 0.5, _LINE_PX)
+    if not whole or not fine:
         return None
-    first = shares.index(darkest)
-    missing = [(own - share) / (own - darkest) for share in shares[first:]]
-    width = first + sum(m for m in missing if m > _MIN_STEP)
-    lightness = float(skin[0])
-    return Line(width, ((darkest * lightness + 16.0) / (own * lightness + 16.0)) ** _LIGHTNESS_TO_SRGB)
+    darkest, own = min(fine), max(whole)
+    lightness = max(float(skin[0]), 1.0)
+    if darkest > own - _MIN_STEP * lightness:
+        return None
+    missing = [(own - light) / (own - darkest) for light in whole[1:]]
+    width = 1.0 + sum(m for m in missing if m > _MIN_STEP)
+    return Line(width, ((darkest + 16.0) / (own + 16.0)) ** _LIGHTNESS_TO_SRGB)
+
+
+def _rings(lab: FloatArray, depth: FloatArray, step: float, deepest: float) -> list[float]:
+    """The usual lightness of each depth, down to the deepest; none where a depth has too few pixels.
+
+    A line is seldom a whole pixel wide: half a pixel at a time its darkest depth is not mixed with others.
+    """
+    rings = [lab[..., 0][(depth >= low) & (depth < low + step)] for low in np.arange(0.0, deepest, step)]
+    return [quantile(ring, 0.5) for ring in rings] if min(map(len, rings)) >= _MIN_RING_PX else []
 
 
 def lightest(values: FloatArray) -> FloatArray:

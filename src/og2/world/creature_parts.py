@@ -10,17 +10,24 @@ import math
 import numpy as np
 
 from og2.world.creature_body import Eye, Frame
+from og2.world.creature_lines import Line, depth_in
 from og2.world.pixels import BoolArray, FloatArray, components, distance
 
 MOUTH_Y = 0.17  # of the half height, below the middle
 DARK, TONGUE = (np.array(lab) for lab in ((14.0, 3.0, 1.0), (52.0, 58.0, 28.0)))
 WHITE = np.array((98.0, 0.0, 0.0))
+CORE_STEP = 0.42  # of the eye's radius: how far one step of the gaze takes the dark core
+_CORE = 0.54  # of the eye's radius
 _LINE_STEP = 4.0  # of lightness from the line around an eye to what is its core
 _OVAL = (0.20, 0.145)  # half axes of an open mouth
 _LEAST_LINE = 0.25  # of the tongue's red in its line
 _TONGUE_DE = 15.0  # from any mix of dark and red
 _ARM_WIDE = 0.2  # beside an arm's line
 _SHOULDER = (0.82, 0.10)  # of the half width; below the middle
+_HORN_PITCH, _HORN_TIP = 0.28, 0.32  # radii between two horns; of their tips above the body
+_HORN_SLOPE = 0.237  # half width of a horn at a distance from its tip, over that distance
+_HORN_ROWS, _BESIDE_HORN = (0.05, 0.27), 0.15  # heights above the body that are looked at; where gaps end
+_MIN_HORN_DE = 5.0  # that a horn differs more from the background than the gaps; horns 9.5, others 1.1
 
 
 def astray_of(frame: Frame, limbs: BoolArray, side: float) -> float:
@@ -56,15 +63,46 @@ def lips_of(frame: Frame) -> BoolArray:
 def tongue_of(frame: Frame) -> float:
     """How much of the tongue is seen in the lesser half of its place."""
     x, y = frame.u - frame.face, frame.v - MOUTH_Y * frame.high - 0.06
-    place = (x / 0.12) ** 2 + (y / 0.065) ** 2 < 0.8
     toward = TONGUE - DARK
     amount = np.clip((frame.lab - DARK) @ toward / float(toward @ toward), 0.0, 1.0)
     seen = amount * (distance(frame.lab, DARK + amount[..., None] * toward) < _TONGUE_DE)
-    if frame.line is not None:  # most of a small tongue is line
+    place = ((x / 0.12) ** 2 + (y / 0.065) ** 2 < 0.8).astype(float)
+    if frame.line is not None:  # most of a small tongue is line, and many of its pixels are half lips
+        place = np.clip(depth_in(x, y, 0.12, 0.065) * frame.body.r + 0.5, 0.0, 1.0)
         whole = float((frame.line.of(TONGUE) - DARK) @ toward / float(toward @ toward))
         seen = np.clip(seen / max(whole, _LEAST_LINE), 0.0, 1.0)
-    halves = [seen[place & half] for half in (x < 0, x >= 0)]
-    return min((float(half.mean()) for half in halves if half.size), default=1.0)
+    halves = [(seen[half], place[half]) for half in (x < 0, x >= 0)]
+    shares = [float(seen @ place) / float(place @ place) for seen, place in halves if place.any()]
+    return min(shares, default=1.0)
+
+
+def lined_horns(frame: Frame) -> int:
+    """How many horns a creature with lines has: they are thin, and hardly more than line.
+
+    Places where a horn can be are compared with the gaps beside them, where the background shows.
+    """
+    one, two, three = (
+        [_horn_at(frame, (i - (count - 1) / 2) * _HORN_PITCH) for i in range(count)] for count in (1, 2, 3)
+    )
+    if min(two) > _MIN_HORN_DE:
+        return 2
+    if min(one) <= _MIN_HORN_DE:
+        return 0
+    return 3 if max(three[0], three[2]) > _MIN_HORN_DE else 1  # an ear may hide one of the outer two
+
+
+def _horn_at(frame: Frame, u: float) -> float:
+    """How much more a horn's place differs from the background than both sides of it, in dE."""
+    above = -frame.v - frame.high
+    rows = (above > _HORN_ROWS[0]) & (above < _HORN_ROWS[1])
+    away, half = np.abs(frame.u - u), _HORN_SLOPE * (_HORN_TIP - above)
+    pixel = 1.0 / frame.body.r
+    weight = rows * np.clip((half - away) / pixel + 0.5, 0.0, 1.0)
+    gaps = rows & (away > half + 0.75 * pixel) & (away < _BESIDE_HORN)
+    if not gaps.any():
+        return 0.0
+    off = distance(frame.lab, frame.behind)
+    return float((off * weight).sum() / max(float(weight.sum()), 1e-6) - off[gaps].mean())
 
 
 def core_of(frame: Frame, eye: Eye) -> float:
@@ -76,7 +114,41 @@ def core_of(frame: Frame, eye: Eye) -> float:
     return float(weight.sum(axis=0) @ columns) / max(float(weight.sum()), 1e-6)
 
 
-def away_from(frame: Frame, eye: Eye) -> FloatArray:
-    """How far every pixel is from the middle of an eye."""
+def away_from(frame: Frame, eye: Eye, right: float = 0.0) -> FloatArray:
+    """How far every pixel is from the middle of an eye, or from so many pixels to the right of it."""
     ys, xs = np.mgrid[0 : frame.part.shape[0], 0 : frame.part.shape[1]]
-    return np.hypot(xs - eye.x, ys - eye.y)
+    return np.hypot(xs - eye.x - right, ys - eye.y)
+
+
+def gaze_change(old: Frame, new: Frame, eye: Eye, line: Line, steps: tuple[int, int]) -> float:
+    """How much of the change from one gaze to another an eye with a line shows: 0 = none, 1 = all.
+
+    steps: to the right, before and after. A small eye is hardly more than lines: its light is compared with
+    that of two ideal eyes.
+    """
+    away = away_from(old, eye)
+    white, ring = float(WHITE[0]), float(line.of(WHITE)[0])
+    disc = ring + (white - ring) * _covered(away, eye.radius - line.width)
+    lights = []
+    for step in steps:
+        core = _covered(away_from(old, eye, step * CORE_STEP * eye.radius), _CORE * eye.radius)
+        lights.append(disc + core * (float(DARK[0]) - disc))
+    inside = away < eye.radius - 0.3
+    ideal = (lights[1] - lights[0])[inside]
+    return float(ideal @ (new.lab - old.lab)[..., 0][inside]) / max(float(ideal @ ideal), 1e-6)
+
+
+def _covered(away: FloatArray, radius: float) -> FloatArray:
+    """How much of pixels so far from its middle a disc covers."""
+    return np.clip(radius - away + 0.5, 0.0, 1.0)
+
+
+def eye_area(frame: Frame, index: int) -> float:
+    """The area of one of both eyes in pixels: what is of less colour than the skin."""
+    eye, other = frame.eyes[index], frame.eyes[1 - index]
+    own = (away_from(frame, eye) < 1.12 * eye.radius + 1.0) & (
+        away_from(frame, eye) <= away_from(frame, other)
+    )
+    own &= frame.ellipse(0.98)
+    chroma, skin = (np.hypot(lab[..., 1], lab[..., 2]) for lab in (frame.lab, frame.skin))
+    return float(np.clip(1.0 - chroma / np.maximum(skin, 1.0), 0.0, 1.0)[own].sum())

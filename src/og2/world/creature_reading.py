@@ -15,6 +15,7 @@ import numpy as np
 from og2.world.background import View, window
 from og2.world.creature_body import Frame, find_frame
 from og2.world.creature_lines import between
+from og2.world.creature_parts import lined_horns
 from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance, erode, fill_holes, quantile
 from og2.world.words import Word
 
@@ -186,6 +187,8 @@ def _ivory(seen: Frame) -> BoolArray:
 
 def _horns(seen: Frame) -> int:
     """Ivory tips counted in rows above the body; at least two rows must show so many."""
+    if seen.line is not None:
+        return lined_horns(seen)
     ivory = _ivory(seen) & (np.abs(seen.u) < 0.55)
     counts = []
     for share in (0.06, 0.10, 0.14, 0.18):

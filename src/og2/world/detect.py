@@ -28,7 +28,7 @@ from og2.world.pixels import (
     medians,
     quantile,
 )
-from og2.world.rims import find_rim, inside_of
+from og2.world.rims import find_rim, inside_of, is_thin, without_line
 from og2.world.texture import Texture, name_texture
 from og2.world.touching import pieces_of
 from og2.world.words import Word
@@ -176,7 +176,7 @@ def describe(view: View, part: BoolArray) -> Detected:
         opinion = _shape_of_body(cover(around, part, texture.tones), opinion)
     # The part may hold soft edge pixels; what is more than half covered is judged for its colour.
     core = _core(around, mask) if rim is None else inside_of(around, mask, rim)
-    base, color = _name_color(around, mask, core, texture, rim is not None)
+    base, color = _name_color(around, mask, core, texture, rim)
     filled = fill_holes(mask) if opinion.shape == "ring" else mask
     area = float(np.maximum(coverage, filled & ~mask).sum())
     whole = np.zeros_like(view.mask)
@@ -244,14 +244,15 @@ def _core(view: View, part: BoolArray) -> BoolArray:
 
 
 def _name_color(
-    view: View, part: BoolArray, core: BoolArray, texture: Texture, has_rim: bool
+    view: View, part: BoolArray, core: BoolArray, texture: Texture, rim: BoolArray | None
 ) -> tuple[tuple[float, float, float], Word]:
     """The main tone and its name; of two tones the main one is the one that a name fits best."""
     if texture.fill is None:
         return _as_lab(medians(view.lab[core])), Word(None, 0.0, texture.reason)
     lab = min(texture.tones, key=lambda tone: _ranked(tone)[0][0])
-    inner = core if has_rim or len(texture.tones) > 1 else erode(part, 2.0)
-    reason = _not_one_color(view, inner if inner.sum() >= _MIN_INNER_PX else core, texture)
+    inner = core if rim is not None or len(texture.tones) > 1 else erode(part, 2.0)
+    has_lines = rim is not None and is_thin(part, rim)
+    reason = _not_one_color(view, inner if inner.sum() >= _MIN_INNER_PX else core, texture, has_lines)
     if reason:
         return _as_lab(lab), Word(None, 0.0, reason)
     return _as_lab(lab), _color_word(lab, medians(view.background[part]))
@@ -261,15 +262,16 @@ def _as_lab(lab: FloatArray) -> tuple[float, float, float]:
     return (float(lab[0]), float(lab[1]), float(lab[2]))
 
 
-def _not_one_color(view: View, inner: BoolArray, texture: Texture) -> str:
+def _not_one_color(view: View, inner: BoolArray, texture: Texture, has_lines: bool) -> str:
     """Why the inside of a part is not of one colour (or of the two tones of its pattern), or "".
 
     A straight run of colour from one side to the other is light falling on it as long as all channels rise
     and fall together, and not too far. What is left without the run must be near the median.
+    has_lines: the line around the part is in its inside too.
     """
     main, *others = texture.tones
     values = even(view)[inner]
-    away = values - main
+    away = without_line(values, main) if has_lines and not others else values - main
     for tone in others:
         other = values - tone
         nearer = distance(away, _ZERO) <= distance(other, _ZERO)

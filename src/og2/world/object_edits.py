@@ -29,6 +29,7 @@ from og2.world.measures import (
 )
 from og2.world.pixels import BoolArray, FloatArray, dilate, distance, erode
 from og2.world.requirements import EditRequirements, ObjectRequirement
+from og2.world.rims import solid_of
 
 _SAME_PLACE = 0.60
 _COLOR_PROGRESS = 0.74
@@ -44,8 +45,7 @@ _MIN_TONES_APART = 18.5
 _MIN_NEW_BACKDROP = 0.68  # of the way to the new one
 _MIN_PLACE_PX = 8
 _MIN_GROWN, _MIN_GROWN_PATTERN = 0.78, 0.64  # of the object's own colour, where it has grown
-_NEARLY = 5.0  # the score of something that is there but not decided
-_MET = 7.0
+_NEARLY, _MET = 5.0, 7.0  # the score of something that is there but not decided; the least of what is met
 
 
 @dataclass(frozen=True)
@@ -352,7 +352,7 @@ def _grown_wholly(
 ) -> None:
     """Whether the object has its own colour also where it was not before."""
     assert scenario.after.view is not None
-    view, inside = scenario.after.view, erode(new.mask, 1.0)
+    view, inside = scenario.after.view, solid_of(scenario.after.view, new.mask)
     fresh, core = inside & ~dilate(subject.mask, 1.0), inside & erode(subject.mask, 1.0)
     if fresh.sum() < _MIN_PLACE_PX:
         return

@@ -29,7 +29,7 @@ from og2.world.measures import (
 )
 from og2.world.object_edits import Found, Scenario, match_others
 from og2.world.palette import lab_to_srgb, srgb_to_lab
-from og2.world.pixels import BoolArray, FloatArray, dilate, distance, erode
+from og2.world.pixels import BoolArray, FloatArray, dilate, distance, erode, quantile
 from og2.world.plates import SeenPlate
 from og2.world.requirements import EditRequirements
 from og2.world.style_edits import judge_style
@@ -45,9 +45,9 @@ _MAX_UNEVEN = 1.5  # dE that one side of a picture may differ from the change of
 _MIN_UNCLIPPED = 0.4  # of a picture, to be measured without its clipped colours
 _MIN_OVERLAP = 0.85
 _MAX_SHOWN_THROUGH = 0.14  # of the old letters
-_MAX_BOARD_STEP = 6.0  # dE between two parts of a board
+_MAX_BOARD_STEP, _MIN_BOARD = 6.0, 0.3  # dE between two parts of a board; of such a part, among lines
 _MIN_PLACE_PX = 8
-_LETTER_EDGE_PX = 1.5
+_LETTER_EDGE_PX, _LINE_PX = 1.5, 1.0
 _MIN_ON_A_SIDE = 0.7  # of what a tone needs
 _STANDS_OUT_DE, _MIN_RICH_PX, _MIN_CHANGE_DE = 5.0, 100, 3.0
 _MIN_CHANGE_SHARE = 0.25  # of the mean change of all things
@@ -89,13 +89,18 @@ def _text(_: Scenario, rule: EditRequirements, sights: tuple[Sight, Sight], foun
 
 def _clear_plate(found: Found, views: tuple[View, View], mask: BoolArray, near: SeenPlate) -> None:
     """Whether nothing of the old plate is left, and the new one is as solid where there was none."""
-    left = _old_letters(views[0].lab, views[1].lab, erode(mask & near.mask, 1.0))
+    line = _LINE_PX if near.has_line else 0.0  # along the rim, before and after: it is no letter
+    left = _old_letters(views[0].lab, views[1].lab, erode(mask & near.mask, 1.0 + line))
     place = mask & ~dilate(near.mask, 2.5)
     was = np.median(views[0].lab[mask], axis=0)
     rest = trace(views, place, was) if place.sum() >= _MIN_PLACE_PX else 0.0
     parts = (erode(near.mask, 1.5) & ~dilate(mask, 1.5), erode(near.mask & mask, 1.5))
-    boards = [np.median(views[1].lab[p], axis=0) for p in parts if p.sum() >= 3 * _MIN_PLACE_PX]
-    off = float(distance(boards[0], boards[1])) if len(boards) > 1 else 0.0
+    off = 0.0
+    if min(part.sum() for part in parts) >= 3 * _MIN_PLACE_PX:
+        fresh, board = (np.median(views[1].lab[part], axis=0) for part in parts)
+        off = float(distance(fresh, board))
+        if near.has_line:  # along a rim letters and line may be more than board
+            off = min(off, quantile(distance(views[1].lab[parts[0]], board), _MIN_BOARD))
     clear = left <= _MAX_SHOWN_THROUGH and rest <= MAX_TRACE and off <= _MAX_BOARD_STEP
     said = f"{left:.2f} of its letters, {rest:.1f} dE beside it, the new board {off:.1f} dE off"
     reason = "" if clear else f"the old plate shows through ({said})"

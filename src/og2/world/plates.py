@@ -6,7 +6,8 @@ box; each cell then tells how much ink it holds, and each letter is the one whos
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from og2.world.glyphs import (
     MIN_LETTERS,
     glyph_table,
 )
-from og2.world.pixels import BoolArray, FloatArray, distance, medians, quantile
+from og2.world.pixels import BoolArray, FloatArray, distance, erode, medians, quantile
 from og2.world.words import Word
 
 _MARGIN = 2.0  # cells between the letters and the rim
@@ -29,31 +30,55 @@ _MIN_INK = 30.0  # dE between ink and board
 _MAX_OFF = 0.30  # mean difference of a letter's cells from the alphabet's
 _MIN_LEAD = 0.3  # of the best letter over any other, as a share of the ink in the cells where the two differ
 _MAX_LENGTH_ERROR = 0.34  # letters
+_LINE_PX, _LINE_TONE = 2.5, 0.72  # of a line along the rim: how deep it goes at most; of the board's light
+_LINE_SIDES, _USUAL_LINE_PX = 2, 1.25
+
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class SeenPlate:
-    """A plate: its text or None with the reason, box in pixels of the given picture, mask and colour."""
+    """A plate: its text or None with the reason, box in pixels of the given picture, mask and colour.
+
+    has_line: whether a dark line runs along the inside of its rim.
+    """
 
     text: Word
     box: tuple[float, float, float, float]
     mask: BoolArray
     center: tuple[float, float]
     lab: tuple[float, float, float]
+    has_line: bool = False
 
 
-def read_plate(view: View, part: BoolArray, box: tuple[float, float, float, float]) -> SeenPlate | None:
+def read_plate(view: View, part: BoolArray, box: Box) -> SeenPlate | None:
     """The plate that a connected part is, or None when it is none.   Units: box in working pixels."""
+    has_line, solid = _has_line(view.lab[..., 0], part, box), _solid_box(part, box)
+    plain = _read_in(view, part, box, part)
+    if not has_line and (solid == box or (plain is not None and plain.text.value is not None)):
+        return plain
+    # A line of the backdrop's light is left out of the part, here and there or all around.
+    inner, line = erode(part, _LINE_PX), _USUAL_LINE_PX
+    grown = (solid[0] - line, solid[1] - line, solid[2] + line, solid[3] + line)
+    found = [plate for one in (box, solid, grown) if (plate := _read_in(view, part, one, inner)) is not None]
+    best = max(found, key=lambda plate: plate.text.confidence, default=None)
+    if best is None or (best.text.value is None and not has_line):
+        return plain
+    return replace(best, has_line=True)
+
+
+def _read_in(view: View, part: BoolArray, box: Box, inner: BoolArray) -> SeenPlate | None:
+    """The plate in that box.   inner: the part but for a line along its rim."""
     left, top, right, bottom = box
     width, height = right - left, bottom - top
-    if width < 1.15 * height or part.sum() < _MIN_FILLED * width * height:
+    if width < 1.15 * height or _filled(part, box, inner) < _MIN_FILLED:
         return None
     cell = height / (GLYPH_HEIGHT + 2 * _MARGIN)
     length = (width / cell - 2 * _MARGIN + 1.0) / LETTER_PITCH
     number = round(length)
     if not MIN_LETTERS <= number <= MAX_LETTERS or abs(length - number) > _MAX_LENGTH_ERROR:
         return None
-    board, ink = _two_inks(view.lab[part])
+    board, ink = _two_inks(view.lab[inner])
     if float(distance(board, ink)) < _MIN_INK:
         return None
     share = _ink_share(view.lab, board, ink)
@@ -62,6 +87,43 @@ def read_plate(view: View, part: BoolArray, box: tuple[float, float, float, floa
     rows, columns = part.shape
     center = ((left + right) / 2 / columns, (top + bottom) / 2 / rows)
     return SeenPlate(word, scaled, part, center, (float(board[0]), float(board[1]), float(board[2])))
+
+
+def _has_line(lightness: FloatArray, part: BoolArray, box: Box) -> bool:
+    """Whether a part is much darker just inside its box than a little deeper, on two sides or more.
+
+    A line of the backdrop's light may not count as part of the plate on the others.
+    """
+    left, top, right, bottom = (round(edge) for edge in box)
+    if min(right - left, bottom - top) < 4 * _LINE_PX:
+        return False
+    shown = np.where(part, lightness, math.nan)[top:bottom, left:right]
+    sides = 0
+    for side in (shown, shown[::-1], shown.T, shown.T[::-1]):
+        away = side.shape[1] // 6  # from the corners
+        depths = [row[np.isfinite(row)] for row in side[:4, away:-away]]
+        lights = [quantile(row, 0.5) for row in depths if row.size >= away]
+        sides += len(lights) > 2 and min(lights[:2]) < _LINE_TONE * max(lights)
+    return sides >= _LINE_SIDES
+
+
+def _filled(part: BoolArray, box: Box, inner: BoolArray) -> float:
+    """How much of a box is covered, less the rim where a line is."""
+    left, top, right, bottom = box
+    if inner is part:
+        return float(part.sum()) / ((right - left) * (bottom - top))
+    rows, columns = (slice(int(a + _LINE_PX), int(b - _LINE_PX)) for a, b in ((top, bottom), (left, right)))
+    return float(part[rows, columns].mean()) if part[rows, columns].size else 0.0
+
+
+def _solid_box(part: BoolArray, box: Box) -> Box:
+    """The box without rows and columns at its ends that are covered by less than half."""
+    left, top, right, bottom = (round(edge) for edge in box)
+    inside = part[top:bottom, left:right]
+    rows, columns = (np.nonzero(inside.mean(axis=axis) >= 0.5)[0].tolist() for axis in (1, 0))
+    if not rows or not columns:
+        return box
+    return (left + columns[0] + 0.0, top + rows[0] + 0.0, left + columns[-1] + 1.0, top + rows[-1] + 1.0)
 
 
 def _two_inks(values: FloatArray) -> tuple[FloatArray, FloatArray]:

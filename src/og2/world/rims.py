@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from og2.world.background import View
-from og2.world.pixels import BoolArray, dilate, erode, quantile
+from og2.world.creature_lines import toned
+from og2.world.pixels import BoolArray, FloatArray, dilate, erode, quantile
 
 _DARKER = 5.0  # CIELAB L below both the thing's and the background's
 _MIN_AROUND = 0.7  # of the outline
@@ -20,6 +21,8 @@ _DEEP_SHARE = 0.25
 _MIN_INSIDE = (0.30, 0.20)  # of the part, after the wider and the narrower distance to the line
 _LEAST_MIXED = 0.6  # quantile of lightness of what is not line, in a thin thing
 _MAX_DEPTH = 60
+_LINE_PX = 2.5  # from the outline: beyond, a thing with a line has its own colour
+_LINE_TONE = 0.45  # of the light (sRGB) of what it runs along, at least
 
 
 def find_rim(view: View, part: BoolArray, side: int) -> BoolArray | None:
@@ -51,6 +54,27 @@ def inside_of(view: View, part: BoolArray, rim: BoolArray) -> BoolArray:
         return deepest(part)
     lightness = view.lab[..., 0]
     return inside & (lightness >= quantile(lightness[inside], _LEAST_MIXED))
+
+
+def solid_of(view: View, part: BoolArray) -> BoolArray:
+    """A part without its soft edge, and without the line along it where there is one."""
+    has_line = find_rim(view, part, min(part.shape)) is not None
+    return erode(part, _LINE_PX if has_line else 1.0)
+
+
+def is_thin(part: BoolArray, rim: BoolArray) -> bool:
+    """Whether a line leaves so little of a part that what it encloses is mixed with it."""
+    return float(erode(part & ~rim, 1.5).sum()) < _MIN_INSIDE[0] * float(part.sum())
+
+
+def without_line(values: FloatArray, color: FloatArray) -> FloatArray:
+    """How far pixels are from a colour, apart from what a line of that colour, darker, adds to them.
+
+    Shapes: CIELAB (N, 3), (3,) -> (N, 3), differences.
+    """
+    away, toward = values - color, toned(color, _LINE_TONE) - color
+    share = np.clip(away @ toward / max(float(toward @ toward), 1e-6), 0.0, 1.0)
+    return away - share[:, None] * toward
 
 
 def deepest(part: BoolArray) -> BoolArray:
