@@ -1,9 +1,9 @@
 """What a block does before and after attention, for training on a CPU without a compiler.
 
 The same numbers as the block's own halves up to rounding, with gradients written out. Norm weights and the
-time's factors are multiplied first, one row per time; the arithmetic is float32 (float64 stays), rounded once,
-and goes through a few tokens at a time, which stay in the cache; the backward computes norms again instead of
-reading what the forward kept.
+time's factors are multiplied first, one row per time. The arithmetic is float32 (float64 stays), rounded
+once, and goes through a few tokens at a time, which stay in the cache. The backward computes norms again
+instead of reading what the forward kept.
 
 Legend: as in `blocks`; r tokens of one run, P = E/2 rotated pairs.
 """
@@ -17,11 +17,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.nn import functional
 
 from og2.model.blocks import (
     QK_NORM_EPS,
-    Attention,
     Heads,
     ModulatedNorm,
     Modulation,
@@ -51,14 +49,15 @@ def before(
     asking_tokens: Tensor | None,
 ) -> Heads:
     """As `OmniGen2TransformerBlock.before`."""
-    norm = block.norm1.norm if isinstance(block.norm1, ModulatedNorm) else block.norm1
+    first = block.norm1.norm if isinstance(block.norm1, ModulatedNorm) else block.norm1
     factor = None if modulation is None else modulation.scale_attn
-    normed_SD = normed(x_SD, norm, factor, time_rows_S)
+    normed_SD = normed(x_SD, _weight(first, factor), time_rows_S, block.config.norm_eps)
     asking_ND = normed_SD if asking_tokens is None else normed_SD.index_select(0, asking_tokens)
     attn = block.attn
     q_NHE = attn.to_q(asking_ND).unflatten(-1, (-1, attn.head_dim))
     k_SKE, v_SKE = (to(normed_SD).unflatten(-1, (-1, attn.head_dim)) for to in (attn.to_k, attn.to_v))
-    return turned(q_NHE, attn.norm_q.weight, rotaries[1]), turned(k_SKE, attn.norm_k.weight, rotaries[0]), v_SKE
+    k_SKE = turned(k_SKE, attn.norm_k.weight, rotaries[0])
+    return turned(q_NHE, attn.norm_q.weight, rotaries[1]), k_SKE, v_SKE
 
 
 def after(
@@ -70,27 +69,27 @@ def after(
     asking_tokens: Tensor | None,
 ) -> Tensor:
     """As `OmniGen2TransformerBlock.after`."""
-    gate_attn, scale_mlp, gate_mlp = (
-        (None,) * 3
-        if modulation is None
-        else (modulation.gate_attn, modulation.scale_mlp, modulation.gate_mlp)
-    )
+    eps = block.config.norm_eps
+    gates = (None, None) if modulation is None else (modulation.gate_attn, modulation.gate_mlp)
+    scale = None if modulation is None else modulation.scale_mlp
     x_ND = x_SD if asking_tokens is None else x_SD.index_select(0, asking_tokens)
-    x_ND = normed(block.attn.output(attended_NHE), block.norm2, gate_attn, time_rows_N, x_ND)
-    inner_ND = block.feed_forward(normed(x_ND, block.ffn_norm1, scale_mlp, time_rows_N))
-    return normed(inner_ND, block.ffn_norm2, gate_mlp, time_rows_N, x_ND)
+    attended_ND = block.attn.output(attended_NHE)
+    x_ND = normed(attended_ND, _weight(block.norm2, gates[0]), time_rows_N, eps, x_ND)
+    scaled_ND = normed(x_ND, _weight(block.ffn_norm1, scale), time_rows_N, eps)
+    inner_ND = block.feed_forward(scaled_ND)
+    return normed(inner_ND, _weight(block.ffn_norm2, gates[1]), time_rows_N, eps, x_ND)
 
 
 def normed(
-    x_SD: Tensor, norm: nn.RMSNorm, factor_RD: Tensor | None, time_rows_S: Tensor, onto_SD: Tensor | None = None
+    x_SD: Tensor, weight_RD: Tensor, rows_S: Tensor, eps: float, onto_SD: Tensor | None = None
 ) -> Tensor:
-    """RMS norm of x times its time's factor, added `onto` a tensor of that shape if there is one.
+    """RMS norm of x times its row of weights, added `onto` a tensor of that shape if there is one.
 
-    Its dtype is that of `onto`; without one that of matrix products.
+    rows: (S,) the weights' row of each token; without effect where there is one for all. The result has the
+    dtype of `onto`; without one that of matrix products.
     """
-    weight_RD = norm.weight[None] if factor_RD is None else norm.weight * factor_RD
     dtype = _product_dtype(x_SD) if onto_SD is None else onto_SD.dtype
-    return cast(Tensor, _Normed.apply(x_SD, weight_RD, time_rows_S, onto_SD, cast(float, norm.eps), dtype))
+    return cast(Tensor, _Normed.apply(x_SD, weight_RD, rows_S, onto_SD, eps, dtype))
 
 
 def turned(x_SHE: Tensor, weight_E: Tensor, rotary: Rotary) -> Tensor:
@@ -99,13 +98,17 @@ def turned(x_SHE: Tensor, weight_E: Tensor, rotary: Rotary) -> Tensor:
     return cast(Tensor, _Turned.apply(x_SHE, weight_E, turn_SP, _product_dtype(x_SHE)))
 
 
+def _weight(norm: nn.RMSNorm, factor_RD: Tensor | None) -> Tensor:
+    return norm.weight[None] if factor_RD is None else norm.weight * factor_RD
+
+
 def _product_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
 class _Normed(Function):
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0913  what autograd hands on
         ctx: Any,
         x_SD: Tensor,
         weight_RD: Tensor,
@@ -128,7 +131,7 @@ class _Normed(Function):
         x_SD, weight_RD, rows_S = ctx.saved_tensors
         dx_SD, weight = torch.empty_like(x_SD), fine(weight_RD)
         dweight_RD = torch.zeros_like(weight)
-        is_own_RS = functional.one_hot(rows_S, len(weight)).T.to(weight.dtype)
+        is_own_RS = (torch.arange(len(weight))[:, None] == rows_S).to(weight.dtype)
         for run in _runs(x_SD):
             unit_rD, inverse_r1 = _unit(x_SD[run], ctx.eps)
             grad_rD = fine(grads[0][run])
