@@ -99,7 +99,8 @@ class Attention(nn.Module):
         q_NHE = self.norm_q(self.to_q(asking_ND).unflatten(-1, (-1, self.head_dim)))
         k_SKE = self.norm_k(self.to_k(x_SD).unflatten(-1, (-1, self.head_dim)))
         v_SKE = self.to_v(x_SD).unflatten(-1, (-1, self.head_dim))
-        return rotate(q_NHE, rotaries[1]), rotate(k_SKE, rotaries[0]), v_SKE
+        q_NHE, k_SKE = rotate(q_NHE, rotaries[1]), rotate(k_SKE, rotaries[0])
+        return q_NHE.to(v_SKE.dtype), k_SKE.to(v_SKE.dtype), v_SKE
 
     def output(self, attended_NHE: Tensor) -> Tensor:
         """What attention says to each asking token; (N, H, E) -> (N, D)."""
@@ -117,8 +118,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x_SD: Tensor) -> Tensor:
         """Shapes: (S, D) -> same."""
-        gate = self.linear_1(x_SD)
-        return self.linear_2(functional.silu(fine(gate)).to(gate.dtype) * self.linear_3(x_SD))
+        return self.linear_2(functional.silu(self.linear_1(x_SD)) * self.linear_3(x_SD))
 
 
 class ModulatedNorm(nn.Module):

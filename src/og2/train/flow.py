@@ -28,6 +28,7 @@ from og2.model.transformer import OmniGen2Transformer2DModel
 from og2.train.compiled import compile_blocks
 from og2.train.distributed import Parallel, process_group
 from og2.train.folders import replaced
+from og2.train.halves import quicken_blocks
 from og2.train.loop import RunConfig, train
 from og2.train.network import FlowInputs, TrainedNetworks, flow_errors, plain_attention
 from og2.train.objective import TimeConfig, sample_times
@@ -116,6 +117,8 @@ class FlowTask:
         self.module = make_transformer(recipe.model, recipe.start)
         if recipe.compile:
             compile_blocks(self.module, torch.device("cpu"))
+        else:
+            quicken_blocks(self.module)
         self.networks = TrainedNetworks(self.module)
         self.parallel = Parallel(self.module)
         pool = LatentPool(recipe.data.pool_folder, recipe.data.pool)

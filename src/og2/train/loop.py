@@ -31,6 +31,7 @@ from og2.train import checkpoint
 from og2.train.checkpoint import Retention, Snapshot
 from og2.train.distributed import gathered, is_first, largest, process_group, rank, summed, world_size
 from og2.train.faults import bad_step
+from og2.train.memory import keep_freed_memory
 from og2.train.meters import Meters
 from og2.train.optim import OptimConfig, WeightAverage, learning_rate, make_optimizer, set_rate
 from og2.train.task import Part, Sampling, Shardable, Stateful, Task
@@ -133,6 +134,8 @@ class Trainer:
         self.average = WeightAverage(named, optim.ema)
         self.writer = checkpoint.Writer(run.folder / "checkpoints", Retention(run.keep_last, run.keep_every))
         self.meters = Meters(run.peak_tflops, self.parameters[0].device)
+        if self.meters.device.type == "cpu":
+            keep_freed_memory()
         self.step = 0
         self.saved_at = time.monotonic()
         self._resume()

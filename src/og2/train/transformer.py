@@ -34,6 +34,7 @@ from og2.train.compiled import compile_blocks
 from og2.train.cost import Lengths, forward_flops, step_flops
 from og2.train.distributed import Parallel, gathered, process_group, rank, world_size
 from og2.train.folders import replaced
+from og2.train.halves import quicken_blocks
 from og2.train.loop import train
 from og2.train.network import FlowInputs, TrainedNetworks, flow_errors, plain_attention
 from og2.train.objective import times_from_normal
@@ -139,6 +140,8 @@ class TransformerTask:
             transformer.enable_gradient_checkpointing()
         if recipe.compute.compile:
             compile_blocks(transformer, self.device)
+        elif self.device.type == "cpu":
+            quicken_blocks(transformer)
         half = recipe.compute.precision == "bf16"
         self.parallel = Parallel(self.module, strategy, _shards(transformer), half, self.kernels)
         self.networks = frozen_networks(self.folder, self.device)
