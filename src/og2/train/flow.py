@@ -30,7 +30,7 @@ from og2.train.distributed import Parallel, process_group
 from og2.train.folders import replaced
 from og2.train.halves import quicken_blocks
 from og2.train.loop import RunConfig, train
-from og2.train.network import FlowInputs, TrainedNetworks, flow_errors, plain_attention
+from og2.train.network import FlowInputs, TrainedNetworks, flow_errors
 from og2.train.objective import TimeConfig, sample_times
 from og2.train.optim import OptimConfig
 from og2.train.preview import PreviewConfig, Wish, decode, draw
@@ -159,7 +159,7 @@ class FlowTask:
         sizes = [(x.shape[-2], x.shape[-1]) for x in pack.targets]
         times = sample_times(self.recipe.time, sizes, generator)
         noises = [torch.randn(x.shape, generator=generator) for x in pack.targets]
-        with plain_attention(), torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16):
             found = self.networks(FlowInputs.of(pack, times, noises))
         errors, figures = flow_errors(found.velocities, pack, noises, times)
         return PartLoss({"loss": errors.sum()}, figures)
