@@ -216,7 +216,8 @@ class GuidedRequest:
     def our_step(self, model: OmniGen2Transformer2DModel) -> Callable[[], Tensor]:
         """One step of ours; what depends on the request alone is done here, before the step."""
         size = tuple(self.latents.shape[1:])
-        prepared = model.prepare(self.texts, self.references, [size], self.branches)
+        times = [self.t.item()]
+        prepared = model.prepare(self.texts, self.references, [size], self.branches, times=times)
 
         def step() -> Tensor:
             return self.guided(model.velocity([self.latents], self.t, prepared)).float()
@@ -228,7 +229,8 @@ def needed_flop(config: dict, request: GuidedRequest) -> float:
     """Matrix FLOPs of one step, 2 per multiply-add, each thing counted once, the request's share not at all.
 
     Noise and reference refiners once for all branches; in the last layer keys and values of all tokens, but
-    queries, output, feed-forward and head of target tokens only; one row of modulation per block.
+    queries, output, feed-forward and head of target tokens only. Times are known before a run, so what they
+    say is the request's share.
     """
     width, num_layers, refiners = config["hidden_size"], config["num_layers"], config["num_refiner_layers"]
     kv_width = config["num_kv_heads"] * width // config["num_attention_heads"]
@@ -236,7 +238,6 @@ def needed_flop(config: dict, request: GuidedRequest) -> float:
     inner = int((config.get("ffn_dim_multiplier") or 1.0) * 4 * width)
     inner = -(-inner // multiple) * multiple
     patch = config["patch_size"] ** 2 * config["in_channels"]
-    conditioning = min(width, 1024)
     asked = 4 * width * width + 6 * width * inner  # per asking token: query, output, feed-forward
     read = 4 * width * kv_width  # per token: key and value
     n = request.num_target_tokens
@@ -246,10 +247,8 @@ def needed_flop(config: dict, request: GuidedRequest) -> float:
         (num_layers - 1) * (s * (asked + read) + 4 * width * s * s) + n * asked + s * read + 4 * width * n * s
         for s in request.sequence_lengths
     )
-    modulated_blocks = num_layers + refiners * (2 if num_references else 1)
-    time = 8 * conditioning * width * modulated_blocks + 2 * conditioning * (256 + conditioning + width)
     ends = 2 * patch * width * n * (1 + len(request.branches))
-    return refined + layers + time + ends
+    return refined + layers + ends
 
 
 def rate_probes(

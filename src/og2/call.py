@@ -83,13 +83,12 @@ class Settings:
 
     `pack`: "picture" computes every picture by itself, so its bytes depend on nothing else in the call;
     "batch" computes pictures together. `together`: whether a picture's guidance branches run in one
-    forward or one after another; None lets the device decide. `on_step` may return False to cancel, or
-    latents to go on with.
+    forward or one after another. `on_step` may return False to cancel, or latents to go on with.
     """
 
     output_type: OutputType = "pil"
     pack: Pack = "picture"
-    together: bool | None = None
+    together: bool = True
     on_step: OnStep | None = None
 
     def __post_init__(self) -> None:
@@ -151,7 +150,9 @@ def settings_of(
     if options.get("step_func") is not None:
         calls.append(_official_callback(options["step_func"]))
     on_step = _chained([call for call in calls if call is not None])
-    return Settings(output_type, options.get("pack") or "picture", options.get("together"), on_step), rest
+    return Settings(
+        output_type, options.get("pack") or "picture", options.get("together") is not False, on_step
+    ), rest
 
 
 class Clock:

@@ -25,9 +25,6 @@ from og2.request import Plan
 from og2.sampling.guidance import Branch, combine
 from og2.sampling.solvers import sample
 
-APART_FROM_TOKENS = 256
-"""On a CPU, pictures of this many tokens and more run one guidance branch after another."""
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -64,7 +61,7 @@ def draw_latents(
     transformer: OmniGen2Transformer2DModel,
     pictures: Sequence[Picture],
     pack: Pack = "picture",
-    together: bool | None = None,
+    together: bool = True,
     on_step: OnStep | None = None,
 ) -> list[Tensor]:
     """Final latents (C, h, w) of all pictures, in order. Raises: Cancelled if `on_step` returns False."""
@@ -88,7 +85,7 @@ class GuidedPack:
         self,
         transformer: OmniGen2Transformer2DModel,
         pictures: Sequence[Picture],
-        together: bool | None = None,
+        together: bool = True,
     ) -> None:
         self.transformer, self.pictures = transformer, pictures
         self.dtype = transformer.dtype  # found by walking over all modules, so once and not per step
@@ -102,8 +99,8 @@ class GuidedPack:
             [picture.plan.latent_size for picture in pictures],
             sequences,
             numerics="official" if self.numerics == "official" else "native",
-            together=runs_together(pictures) if together is None else together,
-            one_time=self.has_one_time,
+            together=together,
+            times=pictures[0].plan.times[:-1] if self.has_one_time else None,
         )
 
     def sample(
@@ -158,17 +155,6 @@ class GuidedPack:
                     seen = pictured if branch == "ref" else ()
                     sequences.append(BranchSequence(texts.place(picture.negative), seen, i))
         return texts.items, references.items, sequences
-
-
-def runs_together(pictures: Sequence[Picture]) -> bool:
-    """Whether guidance branches go through the transformer in one forward, by device and size.
-
-    A forward for all saves work for small pictures and on accelerators; for larger ones on a CPU the
-    branches' tokens fall out of its caches. Depends on nothing but the pictures themselves.
-    """
-    if pictures[0].noise.device.type != "cpu":
-        return True
-    return max(picture.plan.target_tokens for picture in pictures) < APART_FROM_TOKENS
 
 
 class _Distinct:

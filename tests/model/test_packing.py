@@ -11,6 +11,7 @@ from small import CHANNELS, TEXT_WIDTH, Sample, pack, random_sample, small_model
 
 from og2 import errors
 from og2.model.packing import Sequence, patchify, unpatchify
+from og2.model.transformer import TIMES_AT_ONCE
 
 MODEL = small_model()
 TOLERANCE = 1e-4
@@ -75,7 +76,9 @@ def guided_request(num_references: int):
 
 
 @pytest.mark.parametrize("num_references", [0, 1, 3])
-@pytest.mark.parametrize("options", [{}, {"together": False}, {"one_time": True}, {"numerics": "official"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"together": False}, {"times": [0.1, 0.7]}, {"numerics": "official"}]
+)
 def test_guidance_branches_that_share_refiners_equal_separate_ones(num_references: int, options: dict):
     sample, texts, sequences = guided_request(num_references)
     t = torch.tensor(sample.t)
@@ -106,6 +109,28 @@ def test_active_branches_come_back_in_the_order_asked_for():
     assert relative_error(some[1], every[0]) <= TOLERANCE
 
 
+@pytest.mark.parametrize("num_times", [1, 3, 100])
+def test_a_run_whose_times_are_known_embeds_them_together_and_gives_the_same_velocities(num_times: int):
+    sample, texts, sequences = guided_request(1)
+    model, asked = small_model().eval(), []
+    times = torch.linspace(0.05, 0.95, num_times)
+    with torch.inference_mode():
+        anew = model.prepare(texts, sample.references, [(6, 6)], sequences)
+        known = model.prepare(texts, sample.references, [(6, 6)], sequences, times=times.tolist())
+        model.time_caption_embed.timestep_embedder.register_forward_hook(
+            lambda *call: asked.append(len(call[2]))
+        )
+        for t in (*times, torch.tensor(0.01)):
+            for one, other in zip(
+                model.velocity([sample.latents], t, known),
+                model.velocity([sample.latents], t, anew),
+                strict=True,
+            ):
+                assert relative_error(one, other) <= TOLERANCE
+    assert sum(asked) == 2 * (num_times + 1)
+    assert len(asked) == num_times + 2 + -(-num_times // TIMES_AT_ONCE)
+
+
 def test_a_reference_at_another_place_is_another_reference():
     (sample,) = make_samples([(4, [(4, 4), (4, 4)], (4, 4))])
     sequences = [Sequence(0, (0, 1), 0), Sequence(0, (1, 0), 0)]
@@ -122,8 +147,8 @@ def test_one_time_lets_two_targets_share_their_reference():
     sequences = [Sequence(0, (0,), 0), Sequence(0, (0,), 1)]
     with torch.inference_mode():
         shared, separate = (
-            MODEL.prepare([one.text], one.references, [(4, 4)] * 2, sequences, one_time=flag)
-            for flag in (True, False)
+            MODEL.prepare([one.text], one.references, [(4, 4)] * 2, sequences, times=times)
+            for times in ([0.4], None)
         )
         assert [len(p.layout().references) for p in (shared, separate)] == [1, 2]
         latents, t = [one.latents, two.latents], torch.tensor(0.4)

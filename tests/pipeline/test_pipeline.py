@@ -15,7 +15,6 @@ from recordings import MODEL, pipeline
 
 from og2.conditioning.templates import render_chat
 from og2.conditioning.vlm import Answer
-from og2.drawing import runs_together
 from og2.errors import Cancelled, ImageError, RequestError
 from og2.limits import SCHEDULERS
 from og2.pipeline import OmniGen2Pipeline, Progress, Settings
@@ -352,10 +351,6 @@ def test_branches_in_one_forward_or_one_after_another_agree() -> None:
     for request in mixed():
         (one,), (other,) = run_all([request], together=True), run_all([request], together=False)
         assert (one - other).abs().max() <= 1e-4
-
-
-def test_how_branches_run_depends_on_the_picture_alone() -> None:
-    assert list(inspect.signature(runs_together).parameters) == ["pictures"]
 
 
 def test_guidance_of_one_never_reads_the_negative_prompt(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,13 +63,31 @@ from og2.model.rope import PositionIds, rotary_table, sequence_ids, text_ids
 
 __all__ = ["OmniGen2Transformer2DModel", "Prepared", "Sequence"]
 
+TIMES_AT_ONCE = 64
+"""So many of a run's times are embedded together; what they say to all blocks is kept until they are over."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What the time says at one step: silu of its embedding (R, c), and the factors of every block."""
+
+    activated: Tensor
+    modulations: dict[nn.Module, Modulation]
+
+    def row(self, number: int) -> Moment:
+        """One time of several."""
+        rows = slice(number, number + 1)
+        some = {block: modulation.rows(rows) for block, modulation in self.modulations.items()}
+        return Moment(self.activated[rows], some)
+
 
 @dataclass(frozen=True)
 class Prepared:
     """What one request needs at every step; made by `prepare`, good for any number of `velocity` calls.
 
     `texts` (T, D) are the refined texts, `references` the patch-embedded references (tokens, D), one entry
-    per picture, still without their place's index embedding.
+    per picture, still without their place's index embedding. `times`, if known, are those of all
+    steps; `moments` is what some of them say.
     """
 
     parts: Parts
@@ -78,7 +96,9 @@ class Prepared:
     official: bool
     texts: Tensor
     references: tuple[Tensor, ...]
+    times: tuple[float, ...] = ()
     _layouts: dict[tuple[int, ...], Layout] = field(default_factory=dict)
+    moments: dict[float, Moment] = field(default_factory=dict)
 
     def layout(self, active: Iterable[int] | None = None) -> Layout:
         """The layout of the active sequences (default: all), built on first use."""
@@ -206,7 +226,7 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
         *,
         numerics: str = "native",
         together: bool = True,
-        one_time: bool = False,
+        times: Iterable[float] | None = None,
         position_ids: PositionIds = sequence_ids,
     ) -> Prepared:
         """Everything about a request that depends on neither latents nor time.
@@ -214,7 +234,8 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
         Shapes: texts (T, text_feat_dim), references (C, h, w), target sizes (h, w) in latent pixels.
         `numerics="official"` computes every sequence by itself and rotates in float64, which in half
         precision gives the official implementation's roundings. `together=False` runs the joint layers
-        sequence after sequence. `one_time` promises one time for all targets: they may share references.
+        sequence after sequence. `times` promises one time for all targets, and names the times that will be
+        asked: targets may share references, and what the times say is computed for many steps at once.
         `position_ids`: other than Omni-RoPE's, for comparisons.
         Raises: RequestError.
         """
@@ -222,7 +243,7 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
             raise RequestError(f"numerics={numerics!r} is unknown; use 'native' or 'official'")
         check_text(texts, self.text_feat_dim)
         check_latents("reference picture", references, self.in_channels, self.patch_size)
-        official = numerics == "official"
+        official, one_time = numerics == "official", times is not None
         parts = Parts(
             text_lengths=tuple(len(text) for text in texts),
             reference_sizes=tuple((picture.shape[-2], picture.shape[-1]) for picture in references),
@@ -247,6 +268,7 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
             references=tuple(
                 self.ref_image_patch_embedder(patchify(picture, options.patch_size)) for picture in references
             ),
+            times=() if official or times is None else tuple(torch.tensor(list(times)).tolist()),
         )
 
     @apply_forward_hook
@@ -260,17 +282,14 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
         """
         sizes = prepared.parts.target_sizes
         check_latents("latents", latents, self.in_channels, self.patch_size, sizes)
-        t_R = check_times(t, len(sizes), prepared.options.sharing.between_targets).to(latents[0].device)
-        if prepared.official:
-            t_R = t_R.to(latents[0].dtype)
+        t_R = check_times(t, len(sizes), prepared.options.sharing.between_targets)
         layout = prepared.layout(active)
-        activated_Rc = functional.silu(self.time_caption_embed.embed_time(t_R, latents[0].dtype))
-        pool_SD = self._refined_pool(latents, prepared, layout, activated_Rc)
-        layers = _modulated(self.layers, activated_Rc)
+        moment = self._moment(t_R, prepared, latents[0])
+        pool_SD = self._refined_pool(latents, prepared, layout, moment)
         velocities = {}
         for joint in layout.joints:
-            x_ND = self._joint_layers(pool_SD, joint, layers)
-            patches = self.norm_out(x_ND, activated_Rc, joint.targets.time_rows)
+            x_ND = self._joint_layers(pool_SD, joint, moment)
+            patches = self.norm_out(x_ND, moment.activated, joint.targets.time_rows)
             for index, part in zip(joint.sequences, patches.split(joint.targets.lengths), strict=True):
                 size = sizes[prepared.sequences[index].target]
                 velocities[index] = unpatchify(part, size, self.patch_size)
@@ -287,8 +306,28 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
             x_TD = self._run(block, x_TD, segments)
         return x_TD
 
+    def _moment(self, t_R: Tensor, prepared: Prepared, like: Tensor) -> Moment:
+        """What the times of a step say; if a run's times are known, its next steps' are found with it."""
+        t = t_R.item() if prepared.times and len(t_R) == 1 and not torch.is_grad_enabled() else None
+        if t is None or t not in prepared.times:
+            return self._embedded(t_R, prepared, like)
+        if t not in prepared.moments:
+            first = prepared.times.index(t)
+            coming = prepared.times[first : first + TIMES_AT_ONCE]
+            together = self._embedded(torch.tensor(coming), prepared, like)
+            prepared.moments.clear()
+            prepared.moments.update((time, together.row(i)) for i, time in enumerate(coming))
+        return prepared.moments[t]
+
+    def _embedded(self, t_R: Tensor, prepared: Prepared, like: Tensor) -> Moment:
+        t_R = t_R.to(like.device, like.dtype if prepared.official else t_R.dtype)
+        activated_Rc = functional.silu(self.time_caption_embed.embed_time(t_R, like.dtype))
+        reference_blocks = self.ref_image_refiner if prepared.references else ()
+        blocks = (*reference_blocks, *self.noise_refiner, *self.layers)
+        return Moment(activated_Rc, {block: block.modulation(activated_Rc) for block in blocks})
+
     def _refined_pool(
-        self, latents: list[Tensor], prepared: Prepared, layout: Layout, activated_Rc: Tensor
+        self, latents: list[Tensor], prepared: Prepared, layout: Layout, moment: Moment
     ) -> Tensor:
         """Rows that joint sequences are put together from: texts, refined references, refined targets."""
         pool = [prepared.texts]
@@ -299,24 +338,23 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
                     for r in layout.references
                 ]
             )
-            for block, modulation in _modulated(self.ref_image_refiner, activated_Rc):
-                x_SD = self._run(block, x_SD, layout.reference_segments, modulation)
+            for block in self.ref_image_refiner:
+                x_SD = self._run(block, x_SD, layout.reference_segments, moment.modulations[block])
             pool.append(x_SD)
         patches = [patchify(latents[target.picture], self.patch_size) for target in layout.targets]
         x_ND = self.x_embedder(torch.cat(patches))
-        for block, modulation in _modulated(self.noise_refiner, activated_Rc):
-            x_ND = self._run(block, x_ND, layout.target_segments, modulation)
+        for block in self.noise_refiner:
+            x_ND = self._run(block, x_ND, layout.target_segments, moment.modulations[block])
         return torch.cat([*pool, x_ND])
 
-    def _joint_layers(
-        self, pool_SD: Tensor, joint: Joint, layers: list[tuple[nn.Module, Modulation]]
-    ) -> Tensor:
+    def _joint_layers(self, pool_SD: Tensor, joint: Joint, moment: Moment) -> Tensor:
         """Target tokens (N, D) after all joint layers; the last one computes nothing else."""
         x_SD = pool_SD.index_select(0, joint.sources)
-        for block, modulation in layers[:-1]:
-            x_SD = self._run(block, x_SD, joint.segments, modulation)
-        block, modulation = layers[-1]
-        return self._run(block, x_SD, joint.segments, modulation, joint.targets, joint.target_tokens)
+        *blocks, last = self.layers
+        for block in blocks:
+            x_SD = self._run(block, x_SD, joint.segments, moment.modulations[block])
+        modulation = moment.modulations[last]
+        return self._run(last, x_SD, joint.segments, modulation, joint.targets, joint.target_tokens)
 
     def _run(self, block: nn.Module, *arguments: Any) -> Tensor:
         if torch.is_grad_enabled() and self.gradient_checkpointing:
@@ -327,11 +365,6 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
 
 def _blocks(count: int, config: BlockConfig, modulated: bool) -> nn.ModuleList:
     return nn.ModuleList([OmniGen2TransformerBlock(config, modulated) for _ in range(count)])
-
-
-def _modulated(blocks: Iterable[Any], activated_Rc: Tensor) -> list[tuple[nn.Module, Modulation]]:
-    """Each block with what this step's time says to it."""
-    return [(block, block.modulation(activated_Rc)) for block in blocks]
 
 
 def _check_heads(width: int, num_heads: int, num_kv_heads: int, axes_dim: tuple[int, ...]) -> None:

@@ -53,7 +53,7 @@ def draw(
             sequences.append(TokenSequence(text, () if branch == "uncond" else own, index))
             owners.append((index, branch))
     texts = [empty, *(wish.text for wish in wishes)]
-    prepared = model.prepare(texts, references, [w.size_hw for w in wishes], sequences, one_time=False)
+    prepared = model.prepare(texts, references, [w.size_hw for w in wishes], sequences)
 
     def velocity(latents: list[Tensor], times: list[Tensor], step: int) -> list[Tensor]:
         found: list[dict[Branch, Tensor]] = [{} for _ in wishes]
