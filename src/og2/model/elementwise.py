@@ -4,7 +4,8 @@ All arithmetic is float32 and is rounded once, at the end; written for few passe
 An RMS norm over n channels, x / sqrt(mean(x^2) + eps) * weight, is computed as
 x / hypot(length of x, sqrt(n * eps)) * (weight * sqrt(n)); callers pass the two constants.
 
-Legend: S tokens, D width, H heads, E head dim, P = E/2 rotated pairs, R rows of weights (1 or S).
+Legend: S tokens, D width, A heads, H of them in use, H = K G, E head dim, P = E/2 rotated pairs, R rows of
+weights (1 or S).
 """
 
 from __future__ import annotations
@@ -37,17 +38,29 @@ def plus_normed(x_SD: Tensor, y_SD: Tensor, weight_RD: Tensor, floor: Tensor) ->
     return torch.addcmul(x_SD, _of_length_one(y_SD, floor), weight_RD).to(x_SD.dtype)
 
 
-def turned(x_SHE: Tensor, weight: Tensor, floor: Tensor, rotary: Rotary, outs: tuple[Tensor, ...]) -> None:
-    """Heads normalised, times weight (E,) or (H, E), rotated, into `outs`: each takes the next (H, S, E)."""
-    heads_SHE = _of_length_one(x_SHE, floor).mul_(weight)
-    pairs_SHP = torch.view_as_complex(heads_SHE.unflatten(-1, (-1, 2)))
+def turned(x_SAE: Tensor, weight: Tensor, floor: Tensor, rotary: Rotary, outs: tuple[Tensor, ...]) -> None:
+    """Heads normalised, times weight (E,) or (H, E), rotated, into `outs`: each takes the next (K, S, G, E).
+
+    x may have more heads than they take.
+    """
+    counts = [len(out) * out.shape[2] for out in outs]
+    some_SHE = x_SAE[:, : sum(counts)]
+    if x_SAE.dtype == torch.float32:  # lengths of all heads, which lie side by side, are found much faster
+        heads_SHE = some_SHE / _length(x_SAE, floor)[:, : sum(counts)]
+    else:
+        heads_SHE = _of_length_one(some_SHE, floor)
+    pairs_SHP = torch.view_as_complex(heads_SHE.mul_(weight).unflatten(-1, (-1, 2)))
     pairs_SHP *= torch.complex(rotary.cos, rotary.sin)[:, None]
-    for out, some_SHE in zip(outs, heads_SHE.split([len(out) for out in outs], dim=1), strict=True):
-        out.copy_(some_SHE.transpose(0, 1))
+    for out_KSGE, next_SHE in zip(outs, heads_SHE.split(counts, dim=1), strict=True):
+        out_KSGE.copy_(next_SHE.unflatten(1, (len(out_KSGE), -1)).transpose(0, 1))
 
 
 def _of_length_one(x: Tensor, floor: Tensor) -> Tensor:
     """x over its length in the last dimension, float32, in new memory."""
     wide = x.float()  # once: an operation on two dtypes would widen x for itself, and slowly
-    length = torch.hypot(torch.linalg.vector_norm(wide, dim=-1, keepdim=True), floor)
+    length = _length(wide, floor)
     return wide / length if wide is x else wide.div_(length)
+
+
+def _length(x: Tensor, floor: Tensor) -> Tensor:
+    return torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), floor)

@@ -9,7 +9,7 @@ No compiler is needed. `unfuse` gives the plain blocks back, bit by bit; a fused
 published names. It cannot be trained.
 
 Legend: as in `blocks`; P = E/2 rotated pairs, G = H/K query heads per key/value head, k some key/value heads,
-n some queries, M = G n.
+n some queries, M = n G.
 """
 
 from __future__ import annotations
@@ -118,6 +118,7 @@ class FusedAttention:
         self.head_dim = attention.head_dim
         linears = (attention.to_q, attention.to_k, attention.to_v)
         self.num_heads, self.num_kv_heads, _ = (x.out_features // self.head_dim for x in linears)
+        self.group = self.num_heads // self.num_kv_heads
         self.to_qkv = PackedLinear(torch.cat([linear.weight.detach() for linear in linears]))
         self.to_out = PackedLinear(cast(nn.Linear, attention.to_out[0]).weight)
         self.norm_q, self.norm_k = attention.norm_q.weight.detach(), attention.norm_k.weight.detach()
@@ -196,14 +197,14 @@ class FusedBlock(nn.Module):
                 "a fused model cannot give the official roundings; unfuse it for numerics='official'"
             )
         modulation = self.modulation(None) if modulation is None else modulation
-        q_HNE, k_KSE, v_SKE = self._heads(x_SD, segments, modulation, asking, asking_tokens)
-        attended_NHE = x_SD.new_empty(q_HNE.shape[1], q_HNE.shape[0], q_HNE.shape[2])
-        attend_segments(q_HNE, k_KSE, v_SKE, (asking or segments).lengths, segments.lengths, attended_NHE)
+        q_KNGE, k_KSE, v_SKE = self._heads(x_SD, segments, modulation, asking, asking_tokens)
+        attended_NKGE = torch.empty_like(q_KNGE.transpose(0, 1), memory_format=torch.contiguous_format)
+        attend_segments(q_KNGE, k_KSE, v_SKE, (asking or segments).lengths, segments.lengths, attended_NKGE)
         x_ND = x_SD if asking_tokens is None else x_SD.index_select(0, asking_tokens)
         those = modulation.per_token((asking or segments).time_rows)
         out_ND = torch.empty_like(x_ND)
         for rows in _chunks(len(x_ND)):
-            out_ND[rows] = self._after_attention(x_ND[rows], attended_NHE[rows].flatten(1), those.rows(rows))
+            out_ND[rows] = self._after_attention(x_ND[rows], attended_NKGE[rows].flatten(1), those.rows(rows))
         return out_ND
 
     def _heads(
@@ -214,11 +215,12 @@ class FusedBlock(nn.Module):
         asking: Segments | None,
         asking_tokens: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (H, N, E), scaled to give base-2 logarithms; keys (K, S, E); values (S, K, E)."""
+        """Queries (K, N, G, E), scaled to give base-2 logarithms; keys (K, S, E); values (S, K, E)."""
         attn, length = self.attn, len(x_SD)
         num_queries = length if asking_tokens is None else len(asking_tokens)
-        q_HNE = x_SD.new_empty(attn.num_heads, num_queries, attn.head_dim)
+        q_KNGE = x_SD.new_empty(attn.num_kv_heads, num_queries, attn.group, attn.head_dim)
         k_KSE = x_SD.new_empty(attn.num_kv_heads, length, attn.head_dim, dtype=torch.float32)
+        k_KS1E = k_KSE[:, :, None]
         v_SKE = x_SD.new_empty(length, attn.num_kv_heads, attn.head_dim)
         plain_q_SHE = x_SD.new_empty(
             length if asking_tokens is not None else 0, attn.num_heads, attn.head_dim
@@ -226,17 +228,17 @@ class FusedBlock(nn.Module):
         every = modulation.per_token(segments.time_rows)
         for rows in _chunks(length):
             heads = attn.project(normed(x_SD[rows], every.rows(rows).scale_attn, self.floor))
-            q_and_k, v_SKE[rows] = heads[:, : -attn.num_kv_heads], heads[:, -attn.num_kv_heads :]
+            v_SKE[rows] = heads[:, -attn.num_kv_heads :]
             rotary = segments.rotary.rows(rows)
             if asking_tokens is None:
-                turned(q_and_k, attn.qk_weight_HE, attn.floor, rotary, (q_HNE[:, rows], k_KSE[:, rows]))
+                turned(heads, attn.qk_weight_HE, attn.floor, rotary, (q_KNGE[:, rows], k_KS1E[:, rows]))
             else:
-                plain_q_SHE[rows] = q_and_k[:, : attn.num_heads]
-                turned(q_and_k[:, attn.num_heads :], attn.k_weight_E, attn.floor, rotary, (k_KSE[:, rows],))
+                plain_q_SHE[rows] = heads[:, : attn.num_heads]
+                turned(heads[:, attn.num_heads :], attn.k_weight_E, attn.floor, rotary, (k_KS1E[:, rows],))
         if asking is not None and asking_tokens is not None:
             asked_NHE = plain_q_SHE.index_select(0, asking_tokens)
-            turned(asked_NHE, attn.q_weight_E, attn.floor, asking.rotary, (q_HNE,))
-        return q_HNE, k_KSE, v_SKE
+            turned(asked_NHE, attn.q_weight_E, attn.floor, asking.rotary, (q_KNGE,))
+        return q_KNGE, k_KSE, v_SKE
 
     def _after_attention(self, x_SD: Tensor, attended_SD: Tensor, modulation: Modulation) -> Tensor:
         x_SD = plus_normed(x_SD, self.attn.to_out(attended_SD), modulation.gate_attn, self.floor)
@@ -267,12 +269,12 @@ class FusedBlock(nn.Module):
 
 
 def attend_segments(
-    q_HNE: Tensor,
+    q_KNGE: Tensor,
     k_KSE: Tensor,
     v_SKE: Tensor,
     query_lengths: tuple[int, ...],
     key_lengths: tuple[int, ...],
-    out_NHE: Tensor,
+    out_NKGE: Tensor,
 ) -> None:
     """Attention of each segment's queries to its keys, into `out`; scores are logarithms to base 2."""
     queries_end = keys_end = 0
@@ -280,43 +282,42 @@ def attend_segments(
         queries_end, keys_end = queries_end + num_queries, keys_end + num_keys
         queries, keys = slice(queries_end - num_queries, queries_end), slice(keys_end - num_keys, keys_end)
         attend = _attend_blocked if num_keys >= MIN_BLOCKED_KEYS else _attend_stock
-        attend(q_HNE[:, queries], k_KSE[:, keys], v_SKE[keys], out_NHE[queries])
+        attend(q_KNGE[:, queries], k_KSE[:, keys], v_SKE[keys], out_NKGE[queries])
 
 
-def _attend_stock(q_HNE: Tensor, k_KSE: Tensor, v_SKE: Tensor, out_NHE: Tensor) -> None:
-    q, k, v = q_HNE[None], k_KSE.to(q_HNE.dtype)[None], v_SKE.transpose(0, 1)[None]
-    grouped = q.shape[1] != k.shape[1]
-    out = functional.scaled_dot_product_attention(q, k, v, scale=1 / LOG2_E, enable_gqa=grouped)
-    out_NHE.copy_(out[0].transpose(0, 1))
+def _attend_stock(q_KNGE: Tensor, k_KSE: Tensor, v_SKE: Tensor, out_NKGE: Tensor) -> None:
+    q = q_KNGE.flatten(1, 2)[None]  # queries of a group are rows of one head: all read the same keys
+    k, v = k_KSE.to(q.dtype)[None], v_SKE.transpose(0, 1)[None]
+    out = functional.scaled_dot_product_attention(q, k, v, scale=1 / LOG2_E)
+    out_NKGE.copy_(out[0].unflatten(1, (len(out_NKGE), -1)).transpose(0, 1))
 
 
-def _attend_blocked(q_HNE: Tensor, k_KSE: Tensor, v_SKE: Tensor, out_NHE: Tensor) -> None:
+def _attend_blocked(q_KNGE: Tensor, k_KSE: Tensor, v_SKE: Tensor, out_NKGE: Tensor) -> None:
     """Block by block of queries, all in the model's dtype.
 
     Keys are taken relative to their mean: that moves all scores of a query by one number, which softmax does
     not see, and makes them small, so that half precision rounds them less. Where lengths of queries and keys
     show that no power can overflow, the scores' maximum is not needed.
     """
-    num_queries, num_keys, dtype = q_HNE.shape[1], k_KSE.shape[1], q_HNE.dtype
+    num_kv_heads, num_queries, group, _ = q_KNGE.shape
+    num_keys, dtype = k_KSE.shape[1], q_KNGE.dtype
     keys_KSE = (k_KSE - k_KSE.mean(dim=1, keepdim=True)).to(dtype)
     values_KSE = v_SKE.transpose(0, 1).contiguous()
-    num_kv_heads, group = len(keys_KSE), len(q_HNE) // len(keys_KSE)
-    is_small = bool(_longest(q_HNE) * _longest(keys_KSE) < MAX_POWER)
+    is_small = bool(_longest(q_KNGE) * _longest(keys_KSE) < MAX_POWER)
     together = num_kv_heads if dtype in BATCHED_DTYPES else 1
     rows_per_core = max(1, BLOCK_BYTES // (num_keys * dtype.itemsize * group))
     num_blocks = -(-num_queries * together // (rows_per_core * torch.get_num_threads()))
-    q_KGNE, out_NKGE = q_HNE.unflatten(0, (num_kv_heads, group)), out_NHE.unflatten(1, (num_kv_heads, group))
     for first in range(0, num_kv_heads, together):
         some = slice(first, first + together)
-        queries, outs = q_KGNE[some].chunk(num_blocks, dim=2), out_NKGE[:, some].chunk(num_blocks)
-        for q_kGnE, out_nkGE in zip(queries, outs, strict=True):
-            powers_kMS = batch_product(q_kGnE.flatten(1, 2), keys_KSE[some])
+        queries, outs = q_KNGE[some].chunk(num_blocks, dim=1), out_NKGE[:, some].chunk(num_blocks)
+        for q_knGE, out_nkGE in zip(queries, outs, strict=True):
+            powers_kMS = batch_product(q_knGE.flatten(1, 2), keys_KSE[some])
             if not is_small:
                 powers_kMS -= powers_kMS.amax(dim=-1, keepdim=True)
             weights_kMS = powers_kMS.exp2_()
             out_kME = batch_product(weights_kMS, values_KSE[some].mT)
             out_kME /= weights_kMS.sum(dim=-1, keepdim=True)
-            out_nkGE.copy_(out_kME.unflatten(1, (group, -1)).permute(2, 0, 1, 3))
+            out_nkGE.copy_(out_kME.unflatten(1, (-1, group)).transpose(0, 1))
 
 
 def _longest(x: Tensor) -> Tensor:
