@@ -5,19 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+import og2
 from og2.conditioning.processor import Processor, load_processor
 from og2.conditioning.templates import IMAGE_PAD, SYSTEM, render_chat, render_prompt
 from og2.conditioning.vlm import tokenize
 from og2.data import conversations, latents, world_source
-from og2.data.latents import LatentPool, PoolConfig
+from og2.data.latents import LatentPool, LatentsRecipe, PoolConfig
 from og2.data.pool_packs import PoolDataConfig, PoolPacks
 from og2.errors import ConfigError
 from og2.train.flow import FlowEvalConfig, FlowModelConfig, FlowRecipe, FlowTask, make_task
@@ -299,3 +301,35 @@ def test_steps_on_the_pool_are_those_of_the_runs_that_made_mini(pool_folder: Pat
         found = [part.compute() for part in parts]
         assert [part.losses["loss"].item() for part in found] == pytest.approx(losses, rel=1e-3)
         assert {"loss_draw", "loss_edit"} <= {name for part in found for name in part.figures}
+
+
+@pytest.mark.parametrize("stopped_at", [0, 1, 2])
+def test_a_pool_that_was_stopped_goes_on_and_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_at: int
+) -> None:
+    mini = Path(og2.__file__).parent / "checkpoints" / "mini"
+    recipe = LatentsRecipe(
+        tmp_path / "whole", mini / "vae", mini / "mllm", mini / "processor", FULL_POOL, ("pictures",), 1, 3
+    )
+    monkeypatch.setattr(latents, "PART", 5)
+    latents.run(recipe)
+    stopped, encoded, calls = replace(recipe, folder=tmp_path / "stopped"), latents._encoded, []
+
+    def encode(*given: Any) -> dict[str, torch.Tensor]:
+        calls.append(len(given[1]))
+        if len(calls) == stopped_at + 1:
+            raise KeyboardInterrupt
+        return encoded(*given)
+
+    monkeypatch.setattr(latents, "_encoded", encode)
+    with pytest.raises(KeyboardInterrupt):
+        latents.run(stopped)
+    assert not (stopped.folder / "pictures.safetensors").exists()
+    first, calls[:] = len(calls) - 1, [0] * 100
+    latents.run(stopped)
+    found, expected = (load_file(r.folder / "pictures.safetensors") for r in (stopped, recipe))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    parts = sum(-(-len(expected[f"{name}_mean"]) // 5) for name in ("target", "source"))
+    assert len(calls) - 100 == parts - first
+    assert [path.name for path in stopped.folder.iterdir()] == ["pictures.safetensors"]

@@ -2,13 +2,15 @@
 
 Pictures are encoded by the frozen VAE (posterior mean and deviation are kept, so sampling stays), prompts by
 the frozen language model. What the system turn gives is the same for every prompt (attention is causal) and
-is kept once. Two files: `pictures.safetensors` and `texts.safetensors`; each is made whole or not at all.
+is kept once. Two files: `pictures.safetensors` and `texts.safetensors`; each is made whole or not at all, and
+a run that was stopped goes on behind the pictures that it had.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForCond
 from og2.conditioning.processor import Processor, load_processor
 from og2.conditioning.templates import render_chat, render_prompt
 from og2.conditioning.vlm import tokenize
+from og2.data.cache import folder_hash
 from og2.data.world_source import item_rng, pictures
 from og2.errors import ConfigError
 from og2.world.spec import (
@@ -36,6 +39,8 @@ from og2.world.spec import (
 
 logger = logging.getLogger(__name__)
 CHAT_SHARE = 0.12
+PART = 2000
+"""Pictures that are encoded and saved together."""
 EMPTY = ""
 
 
@@ -96,6 +101,8 @@ def run(recipe: LatentsRecipe) -> None:
             partial = path.with_suffix(".partial")
             save_file(makers[stage](recipe), partial)
             os.replace(partial, path)
+            if stage == "pictures":
+                shutil.rmtree(_parts_folder(recipe))
         logger.info("%s is ready", path)
 
 
@@ -126,24 +133,42 @@ def _drawing(pool: PoolConfig, index: int, number: int) -> Item:
 def encode_pictures(recipe: LatentsRecipe) -> dict[str, Tensor]:
     """target_mean, target_std (N, 16, h, w) float16; source_*: all references, item after item."""
     vae = AutoencoderKL.from_pretrained(recipe.vae).eval()
-    samples = items(recipe.pool)
+    samples, folder = items(recipe.pool), _parts_folder(recipe)
+    folder.mkdir(exist_ok=True)
     result = {}
     for name, scenes in (
         ("target", [i.target for i in samples]),
         ("source", [scene for i in samples for scene in i.references]),
     ):
-        means, stds = [], []
-        for first in range(0, len(scenes), recipe.batch):
-            pixels = pictures(scenes[first : first + recipe.batch], recipe.pool.size_px)
-            with torch.autocast("cpu", torch.bfloat16):
-                posterior = vae.encode(pixels).latent_dist
-            mean, std = posterior.mean.float(), posterior.std.float()
-            means.append(((mean - vae.config.shift_factor) * vae.config.scaling_factor).half())
-            stds.append((std * vae.config.scaling_factor).half())
-            if first % (100 * recipe.batch) == 0:
-                logger.info("%s %d of %d", name, first, len(scenes))
-        result[f"{name}_mean"], result[f"{name}_std"] = torch.cat(means), torch.cat(stds)
+        parts = []
+        for first in range(0, len(scenes), PART):
+            path = folder / f"{name}-{first}.safetensors"
+            if not path.exists():
+                partial = path.with_suffix(".partial")
+                save_file(_encoded(vae, scenes[first : first + PART], recipe), partial)
+                os.replace(partial, path)
+                logger.info("%s %d of %d", name, min(first + PART, len(scenes)), len(scenes))
+            parts.append(load_file(path))
+        result |= {f"{name}_{what}": torch.cat([part[what] for part in parts]) for what in ("mean", "std")}
     return {**result, "source_starts": _starts([len(i.references) for i in samples])}
+
+
+def _parts_folder(recipe: LatentsRecipe) -> Path:
+    """Where a run keeps what it has: of these pictures through this VAE, and no others."""
+    return recipe.folder / f"parts-{folder_hash(recipe.vae, note=repr(recipe.pool))[:10]}"
+
+
+def _encoded(vae: AutoencoderKL, scenes: Sequence[Scene], recipe: LatentsRecipe) -> dict[str, Tensor]:
+    """Mean and deviation of the posterior, scaled, (N, 16, h, w) float16."""
+    means, stds = [], []
+    for first in range(0, len(scenes), recipe.batch):
+        pixels = pictures(scenes[first : first + recipe.batch], recipe.pool.size_px)
+        with torch.autocast("cpu", torch.bfloat16):
+            posterior = vae.encode(pixels).latent_dist
+        mean, std = posterior.mean.float(), posterior.std.float()
+        means.append(((mean - vae.config.shift_factor) * vae.config.scaling_factor).half())
+        stds.append((std * vae.config.scaling_factor).half())
+    return {"mean": torch.cat(means), "std": torch.cat(stds)}
 
 
 def encode_texts(recipe: LatentsRecipe) -> dict[str, Tensor]:
