@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,14 @@ from og2.conditioning.templates import IMAGE_PAD, render_chat, render_prompt
 from og2.data.conversations import KINDS, MAX_REFERENCES, Conversation, conversation
 from og2.data.world_pictures import PICTURE_KINDS, PictureView, view_pictures, view_scenes
 from og2.errors import ConfigError
+from og2.train import vlm
 from og2.train.loop import RunConfig
 from og2.train.optim import OptimConfig
 from og2.train.sight import CellWords, cell_labels
 from og2.train.tokenizer import TokenizerRecipe, run
 from og2.train.vae import VaeDataConfig, VaeLossConfig, VaeModelConfig, VaeRecipe, make_task
 from og2.train.vae_measures import evenness, labels_of, uneven
-from og2.train.vlm import VlmDataConfig, VlmModelConfig, VlmRecipe
+from og2.train.vlm import VlmDataConfig, VlmModelConfig, VlmRecipe, VlmTask
 from og2.train.vlm import make_task as make_vlm_task
 from og2.train.vlm_model import EMBEDDING, build_vlm, start_from
 from og2.world.scenes import held_out_keys
@@ -186,13 +188,41 @@ def test_a_model_with_another_tokenizer_begins_with_what_the_shipped_one_knows(f
         start_from(build_vlm(VlmModelConfig(hidden_size=96), processor), processor, MINI)
 
 
-def test_a_step_on_conversations_of_the_full_world_teaches_every_part(full_processor: Path) -> None:
+def _vlm_task(processor: Path, batch: int) -> VlmTask:
     sizes = VlmModelConfig(48, 1, 2, 1, 48, (4, 4, 4), vision_hidden_size=32, vision_depth=1)
-    data = VlmDataConfig(6, "full", 128, FULL)
-    task = make_vlm_task(
-        VlmRecipe(RunConfig(full_processor), OptimConfig(1e-3, 1), full_processor, sizes, data)
-    )
+    data = VlmDataConfig(batch, "full", 128, FULL)
+    return make_vlm_task(VlmRecipe(RunConfig(processor), OptimConfig(1e-3, 1), processor, sizes, data))
+
+
+def test_a_step_on_conversations_of_the_full_world_teaches_every_part(full_processor: Path) -> None:
+    task = _vlm_task(full_processor, 6)
     (part,) = task.parts(0, torch.Generator())
-    part.compute().losses["loss"].backward()
+    sum(part.compute().losses.values(), start=torch.zeros(())).backward()
     silent = [name for name, p in task.module.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
+
+
+def test_conversations_weigh_the_same_over_any_number_of_ranks(
+    full_processor: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = _vlm_task(full_processor, 7)
+
+    def step(ranks: int) -> tuple[dict[str, float], dict[str, float]]:
+        counts, losses = Counter[str](), Counter[str]()
+        monkeypatch.setattr(vlm, "world_size", lambda: ranks)
+        for own in range(ranks):
+            monkeypatch.setattr(vlm, "rank", lambda own=own: own)
+            (part,) = task.parts(2, torch.Generator())
+            counts.update(part.counts)
+            losses.update({kind: value.item() for kind, value in part.compute().losses.items()})
+        return counts, losses
+
+    counts, losses = step(1)
+    assert tuple(losses) == task.kinds
+    for ranks in (2, 3, 7):
+        again = step(ranks)
+        assert again[0] == pytest.approx(counts)
+        assert again[1] == pytest.approx(losses, rel=2e-3)
+    monkeypatch.setattr(vlm, "world_size", lambda: 8)
+    with pytest.raises(ConfigError, match="each of 8 ranks needs a conversation"):
+        _vlm_task(full_processor, 7)

@@ -8,7 +8,7 @@ tokens what lies there (this makes seeing start early). The heads are not part o
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,12 +22,13 @@ from og2.conditioning.templates import END_OF_TEXT, IMAGE_PAD
 from og2.conditioning.vlm import tokenize
 from og2.data import conversations, world_source
 from og2.data.conversations import Conversation
-from og2.train.distributed import Parallel, process_group
+from og2.errors import ConfigError
+from og2.train.distributed import Parallel, process_group, rank, world_size
 from og2.train.folders import replaced
 from og2.train.loop import RunConfig, train
 from og2.train.optim import OptimConfig
 from og2.train.sight import CellWords, cell_labels
-from og2.train.task import Part, PartLoss, mean_part
+from og2.train.task import Part, PartLoss
 from og2.train.vlm_model import VlmModelConfig, build_vlm, start_from
 from og2.world.spec import Scene, WorldName
 
@@ -37,7 +38,7 @@ EVAL_SEED = 900_101
 
 @dataclass(frozen=True)
 class VlmDataConfig:
-    """Conversations per step, their world and odds of their kinds (see data/conversations.py)."""
+    """Conversations per step (all ranks), their world and odds of their kinds (see data/conversations.py)."""
 
     batch: int = 32
     world: WorldName = "plain"
@@ -106,10 +107,14 @@ class _Batch:
 class VlmTask:
     """The language model as the loop sees it."""
 
-    kinds = ("loss",)
+    kinds = ("tokens", "recall", "sight")
 
     def __init__(self, recipe: VlmRecipe) -> None:
         self.recipe = recipe
+        if recipe.data.batch < world_size():
+            raise ConfigError(
+                f"data.batch={recipe.data.batch}; each of {world_size()} ranks needs a conversation"
+            )
         self.processor = load_processor(recipe.processor)
         self.vocabulary = len(self.processor.tokenizer)
         self.mllm = build_vlm(recipe.model, self.processor)
@@ -125,42 +130,59 @@ class VlmTask:
         ]
 
     def parts(self, step: int, generator: torch.Generator) -> list[Part]:
-        """One batch of conversations."""
+        """This rank's share of the step's conversations: every one is some rank's."""
         del generator
-        return [Part({"loss": 1.0}, lambda: self._loss(step))]
+        first, count = step * self.recipe.data.batch, self.recipe.data.batch
+        batch = self._batch(self.recipe.run.seed, range(first + rank(), first + count, world_size()))
+        is_picture = batch.inputs["input_ids"] == self.mllm.config.image_token_id
+        counts = {
+            "tokens": self._weights(batch).sum().item(),
+            "recall": float(self._recalled(batch).sum()),
+            "sight": float(is_picture.sum() * len(self.cell_words.sizes)),
+        }
+        return [Part(counts, lambda: self._loss(batch, counts))]
 
-    def _loss(self, step: int) -> PartLoss:
-        """Next-token loss of one batch of conversations plus the heads' losses."""
-        data, weights = self.recipe.data, self.recipe.loss
-        batch = self._batch(self.recipe.run.seed, step * data.batch, data.batch)
+    def _loss(self, batch: _Batch, counts: Mapping[str, float]) -> PartLoss:
+        """Next-token losses and the heads' losses, each summed over what `counts` counts."""
+        loss, ids = self.recipe.loss, batch.inputs["input_ids"]
         with torch.autocast("cpu", torch.bfloat16):
             states = self._states(batch)
-            next_said, next_valid = batch.said[:, 1:], batch.valid[:, 1:]
-            logits = self.mllm.lm_head(states[:, :-1][next_valid])
-            tokens = functional.cross_entropy(
-                logits.float(), batch.inputs["input_ids"][:, 1:][next_valid], reduction="none"
-            )
+            is_next = batch.valid[:, 1:]
+            logits = self.mllm.lm_head(states[:, :-1][is_next])
+            tokens = functional.cross_entropy(logits.float(), ids[:, 1:][is_next], reduction="none")
             recall = self._recall_loss(states, batch)
             sight = self._sight_loss(states, batch)
-        said = next_said[next_valid].float()
-        weight = said + weights.prompt_tokens * (1.0 - said)
-        value = (tokens * weight).sum() / weight.sum() + weights.recall * recall + weights.sight * sight
-        answers = (tokens.detach() * said).sum() / said.sum().clamp(min=1)
-        return mean_part(
-            value,
+        said = batch.said[:, 1:][is_next].float()
+        answers = (tokens.detach() * said).sum().item()
+        return PartLoss(
             {
-                "answer_loss": answers.item(),
-                "recall_loss": recall.item(),
-                "sight_loss": sight.item(),
+                "tokens": (tokens * self._weights(batch)).sum(),
+                "recall": loss.recall * recall,
+                "sight": loss.sight * sight,
+            },
+            {
+                "answer_loss": (answers, said.sum().item()),
+                "recall_loss": (recall.item(), counts["recall"]),
+                "sight_loss": (sight.item(), counts["sight"]),
             },
         )
+
+    def _weights(self, batch: _Batch) -> Tensor:
+        """Of every next token, in the order of `batch.valid`: 1 where it is the model's to say."""
+        said = batch.said[:, 1:][batch.valid[:, 1:]].float()
+        return said + self.recipe.loss.prompt_tokens * (1.0 - said)
+
+    def _recalled(self, batch: _Batch) -> Tensor:
+        """Tokens (B, T - 1) of text after text: what the recall heads are asked for."""
+        is_text = batch.valid & (batch.inputs["input_ids"] != self.mllm.config.image_token_id)
+        return is_text[:, 1:] & is_text[:, :-1]
 
     def evaluate(self, step: int, module: nn.Module) -> dict[str, float]:
         """Share of answers that greedy decoding would give exactly, by kind, on unseen conversations."""
         del step, module
         right: dict[str, list[float]] = {}
         for first in range(0, 160, 32):
-            batch = self._batch(EVAL_SEED, first, 32)
+            batch = self._batch(EVAL_SEED, range(first, first + 32))
             with torch.autocast("cpu", torch.bfloat16):
                 states = self._states(batch)
                 best = self.mllm.lm_head(states).argmax(dim=-1)
@@ -179,13 +201,9 @@ class VlmTask:
         return self.mllm.model(**batch.inputs, use_cache=False).last_hidden_state
 
     def _recall_loss(self, states: Tensor, batch: _Batch) -> Tensor:
-        ids = batch.inputs["input_ids"]
-        is_text = batch.valid & (ids != self.mllm.config.image_token_id)
-        chosen = is_text[:, 1:] & is_text[:, :-1]
+        ids, chosen = batch.inputs["input_ids"], self._recalled(batch)
         own, before = self.module.recall(states[:, 1:][chosen]).float().chunk(2, dim=-1)
-        return functional.cross_entropy(own, ids[:, 1:][chosen]) + functional.cross_entropy(
-            before, ids[:, :-1][chosen]
-        )
+        return _summed(own, ids[:, 1:][chosen]) + _summed(before, ids[:, :-1][chosen])
 
     def _sight_loss(self, states: Tensor, batch: _Batch) -> Tensor:
         if not batch.scenes:
@@ -194,26 +212,17 @@ class VlmTask:
         cells = self.recipe.data.size_px // (self.recipe.model.patch_size_px * self.recipe.model.merge_size)
         labels = torch.cat([cell_labels(scene, cells, self.cell_words) for scene in batch.scenes])
         parts = self.module.sight(seen).float().split(list(self.cell_words.sizes), dim=-1)
-        return sum(
-            (functional.cross_entropy(part, labels[:, i]) for i, part in enumerate(parts)),
-            start=seen.new_zeros(()),
-        ) / len(parts)
+        return torch.stack([_summed(part, labels[:, i]) for i, part in enumerate(parts)]).sum()
 
-    def _batch(self, seed: int, first: int, count: int) -> _Batch:
+    def _batch(self, seed: int, indices: Sequence[int]) -> _Batch:
         data = self.recipe.data
-        talks = [
-            conversations.conversation(seed, i, data.shares, self.texts, data.world)
-            for i in range(first, first + count)
-        ]
+        talks = [conversations.conversation(seed, i, data.shares, self.texts, data.world) for i in indices]
         cells = (data.size_px // (self.recipe.model.patch_size_px * self.recipe.model.merge_size)) ** 2
         rows = [tokenize_conversation(talk, self.processor, cells) for talk in talks]
         pad = self.processor.token_id(END_OF_TEXT)
         length = max(len(row.ids) for row in rows)
-        ids = torch.full((count, length), pad)
-        said, valid = (
-            torch.zeros(count, length, dtype=torch.bool),
-            torch.zeros(count, length, dtype=torch.bool),
-        )
+        ids = torch.full((len(rows), length), pad)
+        said, valid = torch.zeros(2, len(rows), length, dtype=torch.bool)
         for i, row in enumerate(rows):
             ids[i, : len(row.ids)] = torch.tensor(row.ids)
             said[i, : len(row.ids)] = torch.tensor(row.said)
@@ -233,6 +242,10 @@ class VlmTask:
             "pixel_values": vision_patches(pixels, model.patch_size_px, model.merge_size),
             "image_grid_thw": torch.tensor([[1, grid, grid]]).repeat(len(scenes), 1),
         }
+
+
+def _summed(logits: Tensor, ids: Tensor) -> Tensor:
+    return functional.cross_entropy(logits, ids, reduction="sum")
 
 
 @dataclass
