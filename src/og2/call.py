@@ -97,6 +97,8 @@ class Settings:
             if getattr(self, name) not in values:
                 came = getattr(self, name)
                 raise RequestError(f"{name}={came!r} is unknown; use one of {', '.join(values)}")
+        if not isinstance(self.together, bool):
+            raise RequestError(f"together={self.together!r}; use True or False")
 
 
 def requests_of(options: Mapping[str, Any]) -> tuple[list[Request], list[Inputs]]:
@@ -150,9 +152,8 @@ def settings_of(
     if options.get("step_func") is not None:
         calls.append(_official_callback(options["step_func"]))
     on_step = _chained([call for call in calls if call is not None])
-    return Settings(
-        output_type, options.get("pack") or "picture", options.get("together") is not False, on_step
-    ), rest
+    given = {name: options[name] for name in ("pack", "together") if options.get(name) is not None}
+    return Settings(output_type, **given, on_step=on_step), rest
 
 
 class Clock:

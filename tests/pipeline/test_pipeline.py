@@ -191,6 +191,7 @@ def test_a_batch_without_any_pictures_needs_no_list_of_nones() -> None:
         ({"input_images": [picture(1)] * 6}, "6 input pictures"),
         ({"output_type": "jpeg"}, "output_type"),
         ({"pack": "all"}, "pack"),
+        ({"together": 0}, "together=0; use True or False"),
         ({"guidance": 3.0}, "'guidance' is not an option; did you mean"),
         ({"attention_kwargs": {"scale": 2}}, "attention_kwargs"),
         ({"callback_on_step_end_tensor_inputs": ["prompt_embeds"]}, "latents"),

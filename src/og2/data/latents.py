@@ -98,12 +98,16 @@ def run(recipe: LatentsRecipe) -> None:
             raise ConfigError(f"stages: {stage!r} is unknown; use {' and '.join(makers)}")
         path = recipe.folder / f"{stage}.safetensors"
         if not path.exists():
-            partial = path.with_suffix(".partial")
-            save_file(makers[stage](recipe), partial)
-            os.replace(partial, path)
+            _save(makers[stage](recipe), path)
             if stage == "pictures":
                 shutil.rmtree(_parts_folder(recipe))
         logger.info("%s is ready", path)
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial)
+    os.replace(partial, path)
 
 
 def items(pool: PoolConfig) -> list[Item]:
@@ -144,9 +148,7 @@ def encode_pictures(recipe: LatentsRecipe) -> dict[str, Tensor]:
         for first in range(0, len(scenes), PART):
             path = folder / f"{name}-{first}.safetensors"
             if not path.exists():
-                partial = path.with_suffix(".partial")
-                save_file(_encoded(vae, scenes[first : first + PART], recipe), partial)
-                os.replace(partial, path)
+                _save(_encoded(vae, scenes[first : first + PART], recipe), path)
                 logger.info("%s %d of %d", name, min(first + PART, len(scenes)), len(scenes))
             parts.append(load_file(path))
         result |= {f"{name}_{what}": torch.cat([part[what] for part in parts]) for what in ("mean", "std")}

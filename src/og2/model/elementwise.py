@@ -44,11 +44,11 @@ def turned(x_SAE: Tensor, weight: Tensor, floor: Tensor, rotary: Rotary, outs: t
     x may have more heads than they take.
     """
     counts = [len(out) * out.shape[2] for out in outs]
-    some_SHE = x_SAE[:, : sum(counts)]
+    heads = sum(counts)
     if x_SAE.dtype == torch.float32:  # lengths of all heads, which lie side by side, are found much faster
-        heads_SHE = some_SHE / _length(x_SAE, floor)[:, : sum(counts)]
+        heads_SHE = x_SAE[:, :heads] / _length(x_SAE, floor)[:, :heads]
     else:
-        heads_SHE = _of_length_one(some_SHE, floor)
+        heads_SHE = _of_length_one(x_SAE[:, :heads], floor)
     pairs_SHP = torch.view_as_complex(heads_SHE.mul_(weight).unflatten(-1, (-1, 2)))
     pairs_SHP *= torch.complex(rotary.cos, rotary.sin)[:, None]
     for out_KSGE, next_SHE in zip(outs, heads_SHE.split(counts, dim=1), strict=True):

@@ -198,7 +198,7 @@ class FusedBlock(nn.Module):
             )
         modulation = self.modulation(None) if modulation is None else modulation
         q_KNGE, k_KSE, v_SKE = self._heads(x_SD, segments, modulation, asking, asking_tokens)
-        attended_NKGE = torch.empty_like(q_KNGE.transpose(0, 1), memory_format=torch.contiguous_format)
+        attended_NKGE = x_SD.new_empty(q_KNGE.transpose(0, 1).shape)
         attend_segments(q_KNGE, k_KSE, v_SKE, (asking or segments).lengths, segments.lengths, attended_NKGE)
         x_ND = x_SD if asking_tokens is None else x_SD.index_select(0, asking_tokens)
         those = modulation.per_token((asking or segments).time_rows)
