@@ -21,14 +21,16 @@ from og2.conditioning.vlm import tokenize
 from og2.data import conversations, latents, world_source
 from og2.data.latents import LatentPool, LatentsRecipe, PoolConfig
 from og2.data.pool_packs import PoolDataConfig, PoolPacks
+from og2.data.sight import CellWords, cell_labels, covered_labels
 from og2.errors import ConfigError
-from og2.train.flow import FlowEvalConfig, FlowModelConfig, FlowRecipe, FlowTask, make_task
+from og2.model.transformer import OmniGen2Transformer2DModel
+from og2.train.flow import FlowEvalConfig, FlowLossConfig, FlowModelConfig, FlowRecipe, FlowTask, make_task
 from og2.train.loop import RunConfig
 from og2.train.optim import OptimConfig
-from og2.train.sight import CellWords, cell_labels
 from og2.train.tokenizer import TokenizerRecipe, run
 from og2.train.vlm import tokenize_conversation, vision_patches
 from og2.world.render import render_batch
+from og2.world.scenes import boxes_of
 
 SHARES = (0.4, 0.2, 0.2, 0.2)
 
@@ -92,6 +94,19 @@ def test_each_object_labels_the_cell_of_its_centre() -> None:
         labels = cell_labels(scene, 4, CellWords.of("plain"))
         assert 1 <= int((labels[:, 0] > 0).sum()) <= len(scene.objects)
         assert ((labels > 0).all(dim=1) == (labels > 0).any(dim=1)).all()
+
+
+def test_what_covers_a_cell_labels_it_and_smaller_things_label_the_cell_of_their_centre() -> None:
+    asked, cells = CellWords.of("full"), 8
+    for item in latents.items(FULL_POOL):
+        scene = item.target
+        centres, covered = cell_labels(scene, cells, asked), covered_labels(scene, cells, asked)
+        assert bool((covered[:, 0] > 0)[centres[:, 0] > 0].all())
+        middles = [((k % cells + 0.5) / cells, (k // cells + 0.5) / cells) for k in range(cells**2)]
+        for (x, y), label, centre in zip(middles, covered, centres, strict=True):
+            boxes = boxes_of(scene)
+            is_inside = any(a < x < c and b < y < d for a, b, c, d in boxes)
+            assert bool(label.any()) == (is_inside or bool(centre.any()))
 
 
 POOL = PoolConfig(seed=3, num_drawings=(6, 4, 3), num_edits=8)
@@ -256,13 +271,16 @@ def test_empty_scenes_come_as_often_as_asked_and_change_no_other_scene() -> None
     assert all(b in (a, replace(a, objects=())) for a, b in zip(plain, some, strict=True))
 
 
-def _task(pool_folder: Path, **data: float) -> FlowTask:
+def _task(pool_folder: Path, loss: FlowLossConfig | None = None, **data: float) -> FlowTask:
     sizes = FlowModelConfig(
         hidden_size=48, num_layers=1, num_attention_heads=1, multiple_of=16, text_feat_dim=7
     )
     seen = PoolDataConfig(pool_folder, POOL, drawings=3, edits=3, **data)
     nowhere = FlowEvalConfig(pool_folder, pool_folder, pool_folder)
-    return make_task(FlowRecipe(RunConfig(pool_folder), OptimConfig(1e-3, 1), seen, nowhere, sizes))
+    recipe = FlowRecipe(RunConfig(pool_folder), OptimConfig(1e-3, 1), seen, nowhere, sizes)
+    if loss is not None:
+        recipe = replace(recipe, loss=loss, model=replace(sizes, num_layers=2))
+    return make_task(recipe)
 
 
 def test_weights_multiply_the_errors_of_their_samples(pool_folder: Path) -> None:
@@ -276,6 +294,47 @@ def test_weights_multiply_the_errors_of_their_samples(pool_folder: Path) -> None
     each = [loss(one) for one in torch.eye(3)]
     assert sum(each) == pytest.approx(loss(None), rel=1e-5)
     assert loss(torch.tensor([2.0, 0.0, 0.5])) == pytest.approx(2 * each[0] + 0.5 * each[2], rel=1e-5)
+
+
+def test_target_tokens_are_asked_what_they_draw_and_the_head_is_not_exported(
+    pool_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"stages=\[sights\]"):
+        _task(pool_folder, FlowLossConfig(0.5, 1)).parts(0, torch.Generator())
+    with pytest.raises(ConfigError, match=r"loss\.layer=2; .* 1 to 1"):
+        _task(pool_folder, FlowLossConfig(0.5, 2))
+    nowhere = tmp_path / "none"
+    latents.run(LatentsRecipe(pool_folder, nowhere, nowhere, nowhere, POOL, ("sights",), 1))
+    task = _task(pool_folder, FlowLossConfig(0.5, 1))
+    plain = _task(pool_folder, FlowLossConfig())
+    task.transformer.load_state_dict(plain.transformer.state_dict())
+    parts, without = (t.parts(0, torch.Generator().manual_seed(0)) for t in (task, plain))
+    for part, other in zip(parts, without, strict=True):
+        found = part.compute().losses
+        assert tuple(found) == tuple(part.counts) == task.kinds
+        assert found["loss"].item() == pytest.approx(other.compute().losses["loss"].item(), rel=1e-4)
+        found["sight"].backward()
+    asked = {name for name, p in task.transformer.named_parameters() if p.grad is not None and p.grad.any()}
+    assert "x_embedder.weight" in asked
+    assert any(name.startswith("layers.0") for name in asked)
+    assert not any(name.startswith(("layers.1", "norm_out")) for name in asked)
+    task.export(tmp_path / "export", task.module)
+    OmniGen2Transformer2DModel.from_pretrained(tmp_path / "export").load_state_dict(
+        plain.transformer.state_dict()
+    )
+
+
+def test_finer_tokens_share_the_labels_of_their_cell(pool_folder: Path) -> None:
+    nowhere = pool_folder / "none"
+    latents.run(LatentsRecipe(pool_folder, nowhere, nowhere, nowhere, POOL, ("sights",), 1))
+    pool = LatentPool(pool_folder, POOL)
+    coarse, fine = pool.sights([5, 2], 16), pool.sights([5, 2], 64)
+    assert torch.equal(coarse[0], covered_labels(latents.items(POOL)[5].target, 4, CellWords.of("plain")))
+    for row, column in ((0, 0), (3, 5), (7, 2)):
+        assert torch.equal(fine[:, row * 8 + column], coarse[:, (row // 2) * 4 + column // 2])
+    for tokens in (36, 24):
+        with pytest.raises(ConfigError, match=f"{tokens} tokens a picture do not refine"):
+            pool.sights([0], tokens)
 
 
 RECORDED = [

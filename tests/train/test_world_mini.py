@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from og2.conditioning.processor import load_processor
 from og2.conditioning.templates import IMAGE_PAD, render_chat, render_prompt
 from og2.data.conversations import KINDS, MAX_REFERENCES, Conversation, conversation
+from og2.data.sight import CellWords, cell_labels
 from og2.data.world_pictures import PICTURE_KINDS, PictureView, view_pictures, view_scenes
 from og2.errors import ConfigError
 from og2.train import vlm
 from og2.train.loop import RunConfig
 from og2.train.optim import OptimConfig
-from og2.train.sight import CellWords, cell_labels
 from og2.train.tokenizer import TokenizerRecipe, run
 from og2.train.vae import VaeDataConfig, VaeLossConfig, VaeModelConfig, VaeRecipe, make_task
 from og2.train.vae_measures import evenness, labels_of, uneven

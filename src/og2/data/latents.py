@@ -2,13 +2,15 @@
 
 Pictures are encoded by the frozen VAE (posterior mean and deviation are kept, so sampling stays), prompts by
 the frozen language model. What the system turn gives is the same for every prompt (attention is causal) and
-is kept once. Two files: `pictures.safetensors` and `texts.safetensors`; each is made whole or not at all, and
-a run that was stopped goes on behind the pictures that it had.
+is kept once. What lies where in each target is kept too, for training that asks for it. The files
+`pictures.safetensors`, `texts.safetensors` and `sights.safetensors` are each made whole or not at all; a run
+that was stopped goes on behind the pictures that it had.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -25,6 +27,7 @@ from og2.conditioning.processor import Processor, load_processor
 from og2.conditioning.templates import render_chat, render_prompt
 from og2.conditioning.vlm import tokenize
 from og2.data.cache import folder_hash
+from og2.data.sight import CellWords, covered_labels
 from og2.data.world_source import item_rng, pictures
 from og2.errors import ConfigError
 from og2.world.spec import (
@@ -41,6 +44,8 @@ logger = logging.getLogger(__name__)
 CHAT_SHARE = 0.12
 PART = 2000
 """Pictures that are encoded and saved together."""
+CELL_PX = 16
+"""Side of the cells that say what lies there: a patch of 2 x 2 latents."""
 EMPTY = ""
 
 
@@ -66,14 +71,17 @@ class PoolConfig:
 
 @dataclass(frozen=True)
 class LatentsRecipe:
-    """The recipe `kind: latents`; `stages` names what to make: pictures (needs the VAE), texts (the VLM)."""
+    """The recipe `kind: latents`; `stages` names what to make.
+
+    pictures needs the VAE, texts the language model, sights neither.
+    """
 
     folder: Path
     vae: Path
     mllm: Path
     processor: Path
     pool: PoolConfig = PoolConfig()
-    stages: tuple[str, ...] = ("pictures", "texts")
+    stages: tuple[str, ...] = ("pictures", "texts", "sights")
     threads: int = 2
     batch: int = 50
 
@@ -92,7 +100,7 @@ def run(recipe: LatentsRecipe) -> None:
     """Make the stages that are not there yet."""
     torch.set_num_threads(recipe.threads)
     recipe.folder.mkdir(parents=True, exist_ok=True)
-    makers = {"pictures": encode_pictures, "texts": encode_texts}
+    makers = {"pictures": encode_pictures, "texts": encode_texts, "sights": find_sights}
     for stage in recipe.stages:
         if stage not in makers:
             raise ConfigError(f"stages: {stage!r} is unknown; use {' and '.join(makers)}")
@@ -213,6 +221,13 @@ def encode_suffixes(
     return {"prefix": prefix, "suffix": torch.cat(rows), "starts": _starts([len(row) for row in rows])}
 
 
+def find_sights(recipe: LatentsRecipe) -> dict[str, Tensor]:
+    """What covers each cell of the targets, see `covered_labels`: labels (N, cells * cells, kinds) uint8."""
+    asked, cells = CellWords.of(recipe.pool.world), recipe.pool.size_px // CELL_PX
+    targets = [item.target for item in items(recipe.pool)]
+    return {"labels": torch.stack([covered_labels(t, cells, asked).to(torch.uint8) for t in targets])}
+
+
 def _starts(lengths: Sequence[int]) -> Tensor:
     """(N + 1,) where each of N runs of these lengths begins, and where the last ends."""
     return torch.tensor([0, *lengths]).cumsum(0)
@@ -232,6 +247,8 @@ class LatentPool:
             load_file(folder / "texts.safetensors"),
         )
         self.num_drawings, self.num_edits = sum(pool.num_drawings), pool.num_edits
+        sights = folder / "sights.safetensors"
+        self._sights = load_file(sights)["labels"] if sights.is_file() else None
         self.lengths = self._texts["starts"].diff()
         found = len(self._pictures["target_mean"])
         plain = _starts([0] * self.num_drawings + [1] * pool.num_edits)  # of pools that do not say it
@@ -253,6 +270,20 @@ class LatentPool:
             if generator
             else self._pictures["target_mean"][index].float()
         )
+
+    def sights(self, indices: Sequence[int], tokens: int) -> Tensor:
+        """What lies at each token of these items' targets, row by row: (len(indices), tokens, kinds).
+
+        Raises: ConfigError when the pool does not say it, or tokens are no refinement of its cells.
+        """
+        if self._sights is None:
+            raise ConfigError("the pool has no sights.safetensors; make it (kind latents, stages=[sights])")
+        labels, side = self._sights[list(indices)].long(), math.isqrt(tokens)
+        cells = math.isqrt(labels.shape[1])
+        if side * side != tokens or side % cells:
+            raise ConfigError(f"{tokens} tokens a picture do not refine the pool's {cells} x {cells} cells")
+        finer = labels.unflatten(1, (cells, cells)).repeat_interleave(side // cells, dim=1)
+        return finer.repeat_interleave(side // cells, dim=2).flatten(1, 2)
 
     def contrasts(self) -> Tensor:
         """Of every target, how far it lies from its plain background: mean square of its latents minus their

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
 from og2.conditioning.processor import load_processor
@@ -22,6 +23,7 @@ from og2.conditioning.vlm import encode_prompt
 from og2.data.latents import LatentPool
 from og2.data.packing import Pack
 from og2.data.pool_packs import PoolDataConfig, PoolPacks
+from og2.data.sight import CellWords
 from og2.data.world_source import item_rng, to_model
 from og2.errors import ConfigError
 from og2.model.transformer import OmniGen2Transformer2DModel
@@ -78,6 +80,14 @@ class FlowEvalConfig:
 
 
 @dataclass(frozen=True)
+class FlowLossConfig:
+    """sight: weight of asking target tokens, after joint layer `layer` (from 1), what they draw; 0 = not."""
+
+    sight: float = 0.0
+    layer: int = 3
+
+
+@dataclass(frozen=True)
 class FlowRecipe:
     """The recipe `kind: flow`; `start`: a transformer folder to go on from instead of fresh weights.
 
@@ -91,6 +101,7 @@ class FlowRecipe:
     evaluation: FlowEvalConfig
     model: FlowModelConfig = FlowModelConfig()
     time: TimeConfig = field(default_factory=TimeConfig)
+    loss: FlowLossConfig = FlowLossConfig()
     start: Path | None = None
     compile: bool = False
 
@@ -107,19 +118,47 @@ def make_task(recipe: FlowRecipe) -> FlowTask:
     return FlowTask(recipe)
 
 
-class FlowTask:
-    """The transformer as the loop sees it."""
+class SightHead(nn.Module):
+    """Asks states of target tokens (N, D) what they draw, kind by kind of word; for training only."""
 
-    kinds = ("loss",)
+    def __init__(self, width: int, sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.norm = nn.LayerNorm(width)
+        self.hidden = nn.Linear(width, width)
+        self.words = nn.Linear(width, sum(sizes))
+
+    def forward(self, states_ND: Tensor, labels_NK: Tensor) -> Tensor:
+        """Cross-entropy with the labels, summed over tokens and kinds."""
+        scores = self.words(functional.silu(self.hidden(self.norm(states_ND)))).float()
+        kinds = zip(scores.split(self.sizes, dim=-1), labels_NK.T, strict=True)
+        return torch.stack([functional.cross_entropy(*kind, reduction="sum") for kind in kinds]).sum()
+
+
+class FlowTask:
+    """The transformer as the loop sees it; with a head, checkpoints name both."""
 
     def __init__(self, recipe: FlowRecipe) -> None:
         self.recipe = recipe
-        self.module = make_transformer(recipe.model, recipe.start)
+        self.transformer = make_transformer(recipe.model, recipe.start)
         if recipe.compile:
-            compile_blocks(self.module, torch.device("cpu"))
+            compile_blocks(self.transformer, torch.device("cpu"))
         else:
-            quicken_blocks(self.module)
-        self.networks = TrainedNetworks(self.module)
+            quicken_blocks(self.transformer)
+        self.module: nn.Module = self.transformer
+        self.kinds: tuple[str, ...] = ("loss",)
+        self.head, watched = None, None
+        if recipe.loss.sight:
+            last = recipe.model.num_layers - 1
+            if not 1 <= recipe.loss.layer <= last:
+                raise ConfigError(
+                    f"loss.layer={recipe.loss.layer}; layers whose states go on are 1 to {last}"
+                )
+            sizes = CellWords.of(recipe.data.pool.world).sizes
+            self.head, watched = SightHead(recipe.model.hidden_size, sizes), recipe.loss.layer - 1
+            self.module = nn.ModuleDict({"transformer": self.transformer, "head": self.head})
+            self.kinds = ("loss", "sight")
+        self.networks = TrainedNetworks(self.transformer, watched=watched)
         self.parallel = Parallel(self.module)
         pool = LatentPool(recipe.data.pool_folder, recipe.data.pool)
         self.packs = PoolPacks(pool, recipe.data, recipe.model.patch_size)
@@ -139,30 +178,42 @@ class FlowTask:
         if self._judge is None:
             pool = self.recipe.data.pool
             self._judge = Judge(self.recipe.evaluation, pool.size_px, pool.world)
-        return self._judge.scores(self.module)
+        return self._judge.scores(self.transformer)
 
     def export(self, folder: Path, module: nn.Module) -> None:
         """diffusers' layout."""
         del module
-        replaced(folder, self.module.save_pretrained)
+        replaced(folder, self.transformer.save_pretrained)
 
     def _part(self, pack: Pack, generator: torch.Generator) -> Part:
+        counts, labels = {"loss": float(sum(x.numel() for x in pack.targets))}, None
+        if self.head is not None:
+            tokens = pack.num_target_tokens // len(pack.targets)
+            labels = self.packs.pool.sights(pack.draws, tokens).flatten(0, 1)
+            counts["sight"] = float(labels.numel())
         return Part(
-            {"loss": float(sum(x.numel() for x in pack.targets))},
-            lambda: self._loss(pack, generator),
+            counts,
+            lambda: self._loss(pack, generator, labels),
             pack.ids,
             Work(samples=len(pack.targets), tokens=pack.num_tokens),
         )
 
-    def _loss(self, pack: Pack, generator: torch.Generator) -> PartLoss:
-        """The squared error summed over the pack."""
+    def _loss(self, pack: Pack, generator: torch.Generator, labels: Tensor | None = None) -> PartLoss:
+        """The squared error and what the head missed, each summed over the pack."""
         sizes = [(x.shape[-2], x.shape[-1]) for x in pack.targets]
         times = sample_times(self.recipe.time, sizes, generator)
         noises = [torch.randn(x.shape, generator=generator) for x in pack.targets]
+        missed = None
         with torch.autocast("cpu", torch.bfloat16):
             found = self.networks(FlowInputs.of(pack, times, noises))
+            if self.head is not None:
+                missed = self.head(found.states, labels)
         errors, figures = flow_errors(found.velocities, pack, noises, times)
-        return PartLoss({"loss": errors.sum()}, figures)
+        losses = {"loss": errors.sum()}
+        if missed is not None and labels is not None:
+            losses["sight"] = self.recipe.loss.sight * missed
+            figures["loss_sight"] = (missed.detach(), float(labels.numel()))
+        return PartLoss(losses, figures)
 
 
 class Judge:

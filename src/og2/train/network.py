@@ -64,11 +64,15 @@ class FlowInputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Velocities (C, h, w); per answer its summed loss; a zero that hangs on the anchor's modules."""
+    """Velocities (C, h, w); per answer its summed loss; a zero that hangs on the anchor's modules.
+
+    states: of the target tokens (N, D) after the watched layer, target after target.
+    """
 
     velocities: list[Tensor]
     answers: list[Tensor] = field(default_factory=list)
     anchor: Tensor | None = None
+    states: Tensor | None = None
 
 
 def flow_errors(
@@ -90,16 +94,24 @@ def flow_errors(
 class TrainedNetworks(nn.Module):
     """The transformer and, where answers are trained, the language model.
 
-    `is_anchored`: several ranks train together, see above.
+    `is_anchored`: several ranks train together, see above. `watched`: index of the joint layer whose states
+    are wanted.
     """
 
     def __init__(
-        self, transformer: OmniGen2Transformer2DModel, mllm: Any = None, is_anchored: bool = False
+        self,
+        transformer: OmniGen2Transformer2DModel,
+        mllm: Any = None,
+        is_anchored: bool = False,
+        watched: int | None = None,
     ) -> None:
         super().__init__()
         self.transformer = transformer
         self.mllm = mllm
         self.is_anchored = is_anchored
+        self._states: Tensor | None = None
+        if watched is not None:
+            transformer.layers[watched].register_forward_hook(self._watch)
 
     def forward(self, flow: FlowInputs, answers: Sequence[Answer] = ()) -> Outputs:
         """What the networks say about a pack."""
@@ -108,10 +120,14 @@ class TrainedNetworks(nn.Module):
         if self.is_anchored and not flow.references:
             inputs = self._with_anchor(flow)
         velocities: list[Tensor] = []
+        states = None
         if inputs.latents:
             sizes = [(x.shape[-2], x.shape[-1]) for x in inputs.latents]
             prepared = self.transformer.prepare(inputs.texts, inputs.references, sizes, inputs.sequences)
             velocities = self.transformer.velocity(inputs.latents, inputs.times, prepared)
+            if self._states is not None:
+                (joint,) = prepared.layout().joints
+                states, self._states = self._states.index_select(0, joint.target_tokens), None
             anchors += [v.float().sum() for v in velocities[len(flow.latents) :]]
         losses = [self._answer_loss(answer) for answer in answers]
         if self.is_anchored and self.mllm is not None and not answers:
@@ -119,7 +135,10 @@ class TrainedNetworks(nn.Module):
             token = torch.zeros(2, dtype=torch.long, device=device)
             anchors.append(self._answer_loss(Answer(token, token.bool().logical_not())))
         anchor = torch.stack(anchors).sum() * 0.0 if anchors else None
-        return Outputs(velocities[: len(flow.latents)], losses, anchor)
+        return Outputs(velocities[: len(flow.latents)], losses, anchor, states)
+
+    def _watch(self, _block: nn.Module, _given: Any, states: Tensor) -> None:
+        self._states = states
 
     def _with_anchor(self, flow: FlowInputs) -> FlowInputs:
         """The inputs with one more sequence: one text token, reference and target of one patch, all zero."""

@@ -22,12 +22,12 @@ from og2.conditioning.templates import END_OF_TEXT, IMAGE_PAD
 from og2.conditioning.vlm import tokenize
 from og2.data import conversations, world_source
 from og2.data.conversations import Conversation
+from og2.data.sight import CellWords, cell_labels
 from og2.errors import ConfigError
 from og2.train.distributed import Parallel, process_group, rank, world_size
 from og2.train.folders import replaced
 from og2.train.loop import RunConfig, train
 from og2.train.optim import OptimConfig
-from og2.train.sight import CellWords, cell_labels
 from og2.train.task import Part, PartLoss
 from og2.train.vlm_model import VlmModelConfig, build_vlm, start_from
 from og2.world.spec import Scene, WorldName
