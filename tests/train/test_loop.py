@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from small_runs import last_snapshot
+from small_runs import in_processes, last_snapshot
 from torch import Tensor, nn
 
 from og2.errors import CheckpointError, Og2Error
 from og2.train import checkpoint
 from og2.train.checkpoint import Retention, Snapshot, Writer
-from og2.train.distributed import Parallel
+from og2.train.distributed import Parallel, process_group, rank
 from og2.train.loop import RunConfig, train
 from og2.train.optim import OptimConfig, WeightAverage, learning_rate
 from og2.train.task import Part, mean_part
@@ -207,3 +207,25 @@ def test_the_average_follows_and_swaps_back() -> None:
     torch.testing.assert_close(layer.weight.detach(), before + 0.9)
     average.swap()
     torch.testing.assert_close(layer.weight.detach(), before + 1.0)
+
+
+def _mean_gradients() -> None:
+    with process_group():
+        _check_means()
+
+
+def _check_means() -> None:
+    module = nn.Linear(3, 2)
+    parallel, parameters = Parallel(module), list(module.parameters())
+    for step in (1, 2):
+        for index, parameter in enumerate(parameters):
+            numbers = torch.arange(float(parameter.numel())).view_as(parameter)
+            parameter.grad = numbers * (rank() + 1) * step + index
+        parallel.finish(parameters)
+        for index, parameter in enumerate(parameters):
+            numbers = torch.arange(float(parameter.numel())).view_as(parameter)
+            torch.testing.assert_close(parameter.grad, 2.0 * numbers * step + index)
+
+
+def test_after_a_step_every_rank_has_the_mean_of_all_gradients() -> None:
+    in_processes(3, _mean_gradients)

@@ -128,6 +128,7 @@ class Parallel:
     ) -> None:
         self.module, self.strategy, self.around = module, strategy, around
         self.call: nn.Module = module
+        self._flat: Tensor | None = None
         if world_size() == 1:
             return
         device = next(module.parameters()).device
@@ -170,19 +171,15 @@ class Parallel:
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        if self.strategy == "gradients":
-            average_gradients(parameters)
+        if self.strategy == "gradients" and distributed.is_initialized():
+            self._average([parameter.grad for parameter in parameters if parameter.grad is not None])
 
-
-def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over all ranks."""
-    if not distributed.is_initialized():
-        return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    distributed.all_reduce(flat)
-    flat /= distributed.get_world_size()
-    start = 0
-    for gradient in gradients:
-        gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
-        start += gradient.numel()
+    def _average(self, gradients: Sequence[Tensor]) -> None:
+        """Replace every gradient by its mean over all ranks."""
+        if self._flat is None:  # kept: memory of this size would be emptied page by page at every step
+            self._flat = gradients[0].new_empty(sum(map(Tensor.numel, gradients)))
+        torch.cat([gradient.flatten() for gradient in gradients], out=self._flat)
+        distributed.all_reduce(self._flat)
+        parts = self._flat.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            torch.div(part.view_as(gradient), world_size(), out=gradient)
