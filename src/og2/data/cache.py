@@ -8,13 +8,10 @@ share a folder, and deleting it, or any file in it, at any time costs only the w
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
 import struct
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -24,6 +21,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from og2.errors import CheckpointError
+from og2.files import written
 
 logger = logging.getLogger(__name__)
 Kind = Literal["pictures", "texts"]
@@ -62,14 +60,10 @@ class Cache:
         path = self._path(kind, key)
         held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         entry = save(held, metadata={"checksum": str(_checksum_of(save(held)))})
-        partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(entry)
-            os.replace(partial, path)
+            with written(path) as place:
+                place.write_bytes(entry)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink()
             if not self.is_full:
                 logger.warning(
                     "cannot write to the cache %s (%s); going on without", self.folder, error.strerror

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from og2.data.cache import folder_hash
 from og2.data.sight import CellWords, covered_labels
 from og2.data.world_source import item_rng, pictures
 from og2.errors import ConfigError
+from og2.files import written
 from og2.world.spec import (
     Scene,
     WorldName,
@@ -113,9 +113,8 @@ def run(recipe: LatentsRecipe) -> None:
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial)
-    os.replace(partial, path)
+    with written(path) as place:
+        save_file(tensors, place)
 
 
 def items(pool: PoolConfig) -> list[Item]:

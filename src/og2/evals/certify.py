@@ -34,6 +34,7 @@ from og2.evals.near_miss import (
     EditDraft,
     Picture,
 )
+from og2.files import write_text
 from og2.world.incontext import INCONTEXT_TASKS, sample_incontext
 from og2.world.known import Known
 from og2.world.prompts import PROMPT_TASKS, sample_prompt
@@ -350,9 +351,7 @@ def _read_state(path: Path | None, settings: dict[str, Any], plan: Plan) -> dict
     """Finished blocks; a line that was cut off when a run was killed does not count."""
     if path is None or not path.exists():
         if path is not None:
-            aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
-            aside.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")
-            os.replace(aside, path)
+            write_text(path, json.dumps({"settings": settings}) + "\n")
         return {}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -20,7 +20,7 @@ from og2.evals.mini import TASKS, Options, evaluate
 from og2.evals.page import write_page
 from og2.evals.report import Report, controls_table, format_report
 from og2.evals.seeds import seed_of
-from og2.evals.store import write_text
+from og2.files import write_text
 from og2.world.scenes import WORLDS
 
 _SIZE_HELP = "side of the pictures in px; default the model's own, or what a family needs if that is more"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from PIL import Image
 
 from og2.evals.intervals import Share
 from og2.evals.report import Report, Row, TaskReport
+from og2.files import write_text
 
 MAX_SHOWN = 60  # items a family
 _SHOWN_PX = 128
@@ -46,9 +46,7 @@ def write_page(report: Report, path: Path) -> None:
     """Writes the report to a new file.   Raises: FileExistsError when the file is there already."""
     if path.exists():
         raise FileExistsError(f"{path} is there already; choose another name")
-    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    aside.write_text(page_of(report), encoding="utf-8")
-    os.replace(aside, path)
+    write_text(path, page_of(report))
 
 
 def page_of(report: Report) -> str:

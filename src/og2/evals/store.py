@@ -11,7 +11,6 @@ scores are always computed from these files, hence a resumed run equals an unint
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from og2.errors import RequestError
+from og2.files import write_text, written
 
 _SETTINGS = "settings.json"
 Picture = NDArray[np.uint8]
@@ -52,11 +52,8 @@ class Store:
 
     def put_picture(self, key: str, image: Image.Image) -> None:
         """Keeps an item's picture as PNG."""
-        path = self.picture_path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(f".{os.getpid()}.partial")
-        image.convert("RGB").save(aside, format="PNG")
-        os.replace(aside, path)
+        with written(self.picture_path(key)) as place:
+            image.convert("RGB").save(place, format="PNG")
 
     def picture(self, key: str) -> Picture | None:
         """The item's picture (H, W, 3), or None when it is not there or is no readable picture."""
@@ -79,14 +76,6 @@ class Store:
 
     def _answer_path(self, key: str) -> Path:
         return self.folder / "answers" / f"{key}.json"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file that appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
 
 
 def _settings_in(path: Path) -> dict[str, Any]:

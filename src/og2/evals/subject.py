@@ -9,7 +9,6 @@ through the model's VAE, and the nearest impostors run through the same scoring.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from og2.evals.intervals import Share, mean_of, paired_difference, share_of
 from og2.evals.items import PLAIN_DRAW
 from og2.evals.mini import Options, evaluate, render_all
 from og2.evals.report import TaskReport
+from og2.files import write_text, written
 from og2.world.figure_identity import MATCH, Figure, find_figure, learned
 from og2.world.newcomer import GROUPS, NUM_PICTURES, Sight, other_figures, sights_to_ask, sights_to_learn
 from og2.world.requirements import ObjectRequirement, Requirements
@@ -243,12 +243,8 @@ def _add_plain(report: SubjectReport, plain: dict[str, TaskReport], figure: Figu
 
 def _save(folder: Path, report: SubjectReport, rows: Sequence[Sequence[Picture]]) -> None:
     """`report.json`, and `sheet.png`: one row each of ground truth, base and adapter, evenly chosen."""
-    folder.mkdir(parents=True, exist_ok=True)
     step = max(1, len(rows[0]) // _SHEET_COLUMNS)
     sheet = np.concatenate([np.concatenate(list(row[::step][:_SHEET_COLUMNS]), axis=1) for row in rows])
-    partial = folder / ".sheet.partial"
-    Image.fromarray(sheet).save(partial, format="PNG")
-    os.replace(partial, folder / "sheet.png")
-    partial = folder / ".report.partial"
-    partial.write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, folder / "report.json")
+    with written(folder / "sheet.png") as place:
+        Image.fromarray(sheet).save(place, format="PNG")
+    write_text(folder / "report.json", json.dumps(report.to_dict(), indent=1) + "\n")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from og2.errors import CheckpointError
+from og2.files import written
 from og2.model.checkpoint_files import fingerprint
 from og2.model.transformer import OmniGen2Transformer2DModel
 
@@ -109,10 +109,8 @@ def save_adapter(model: OmniGen2Transformer2DModel, path: Path, base_hash: str) 
         _OURS: json.dumps(ours, sort_keys=True),
     }
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as aside:
-            save_file(tensors, Path(aside) / path.name, metadata=metadata)
-            os.replace(Path(aside) / path.name, path)
+        with written(path) as place:
+            save_file(tensors, place, metadata=metadata)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} could not be written: {error}") from error
     return path

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,11 @@ from typing import Any, Protocol, TypeVar
 import torch
 from accelerate import init_empty_weights
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from safetensors import SafetensorError
 from torch import nn
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
 from og2.errors import CheckpointError, ConfigError
+from og2.files import replaced
 from og2.model.checkpoint_files import (
     PROFILE,
     find_weights,
@@ -176,13 +175,7 @@ def save_components(
     folder = Path(folder).expanduser().absolute()
     if folder.exists() and not overwrite:
         raise CheckpointError(f"{folder} exists already; choose another name, or overwrite it explicitly")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-            _write(components, Path(temporary) / "new", processor, max_shard_size)
-            _put_in_place(Path(temporary) / "new", folder, aside=Path(temporary) / "old")
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder} could not be written: {error}; nothing has changed") from error
+    replaced(folder, lambda place: _write(components, place, processor, max_shard_size))
     return folder
 
 
@@ -199,16 +192,6 @@ def _write(components: Components, folder: Path, processor: Saveable | None, sha
     profile = components.folder / PROFILE
     if profile.is_file():
         shutil.copyfile(profile, folder / PROFILE)
-
-
-def _put_in_place(fresh: Path, folder: Path, aside: Path) -> None:
-    if folder.exists():
-        folder.rename(aside)
-    try:
-        fresh.rename(folder)
-    finally:
-        if aside.exists() and not folder.exists():
-            aside.rename(folder)
 
 
 def _load_network(kind: type[_Network], folder: Path, dtype: torch.dtype | None) -> _Network:

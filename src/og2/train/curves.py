@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+
+from og2.files import written
 
 COLORS = ((204, 87, 46), (46, 110, 204), (38, 140, 80), (130, 60, 160))
 SIZE = (960, 600)
@@ -53,10 +54,8 @@ def draw_curves(path: Path, series: Sequence[Series], axes: tuple[str, str], mar
         y = _TOP + 10 + 22 * row
         pen.line((_RIGHT - 330, y + 9, _RIGHT - 300, y + 9), COLORS[color], 4)
         pen.text((_RIGHT - 290, y), label, "black", font)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    image.save(partial, format="PNG")
-    os.replace(partial, path)
+    with written(path) as place:
+        image.save(place, format="PNG")
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from og2.files import write_text
 from og2.train.curves import Series, draw_curves
 from og2.train.encodings import ENCODINGS
 
@@ -49,11 +49,7 @@ def write_report(
     folder: Path, outcomes: Sequence[Outcome], best: Mapping[str, float], threshold: float
 ) -> None:
     """Writes `report.md` and `curves.png`; `best`: each encoding's factor, empty while it is searched."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = format_report(outcomes, best, threshold)
-    partial = folder / f".{TABLE}.partial"
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, folder / TABLE)
+    write_text(folder / TABLE, format_report(outcomes, best, threshold))
     counted = _counted(outcomes, best)
     shown = [o for group in counted.values() for o in group] or list(outcomes)
     colors = {name: index for index, name in enumerate(ENCODINGS)}

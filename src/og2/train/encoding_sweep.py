@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 
 from og2.config import nearest, to_tree
 from og2.errors import ConfigError, Og2Error
+from og2.files import write_text
 from og2.train.distributed import process_group, world_size
 from og2.train.encoding_report import Outcome, write_report
 from og2.train.encodings import ENCODINGS, CopyConfig, CopyTask
@@ -122,9 +122,7 @@ def outcome_of(recipe: EncodingsRecipe, encoding: str, factor: float, seed: int)
             raise
         is_finite = False  # the rate was too high for this encoding: that is a result
     found = {"settings": settings, "is_finite": is_finite, **_measured(folder)}
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps(found, indent=1) + "\n")
     return _outcome(found, encoding, factor, seed)
 
 

@@ -26,10 +26,10 @@ from og2.data.pool_packs import PoolDataConfig, PoolPacks
 from og2.data.sight import CellWords
 from og2.data.world_source import item_rng, to_model
 from og2.errors import ConfigError
+from og2.files import replaced
 from og2.model.transformer import OmniGen2Transformer2DModel
 from og2.train.compiled import compile_blocks
 from og2.train.distributed import Parallel, process_group
-from og2.train.folders import replaced
 from og2.train.halves import quicken_blocks
 from og2.train.loop import RunConfig, train
 from og2.train.network import FlowInputs, TrainedNetworks, flow_errors

@@ -18,6 +18,7 @@ import yaml
 
 from og2.config import Registry, build, override, read_yaml, to_tree
 from og2.errors import ConfigError, Og2Error
+from og2.files import write_text
 
 logger = logging.getLogger(__name__)
 RESOLVED = "recipe.yaml"
@@ -121,10 +122,7 @@ def keep_resolved(kind: str, recipe: Any) -> None:
         for name in sorted(before.keys() | now.keys()):
             if before.get(name) != now.get(name):
                 logger.warning("%s was %s in this run so far, now %s", name, before.get(name), now.get(name))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, text)
 
 
 def _writable(tree: Any) -> Any:

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from og2.files import replaced
 from og2.model.lora import WEIGHTS
 from og2.pipeline import OmniGen2Pipeline
 from og2.png import write_png
 from og2.request import Request
-from og2.train.folders import replaced
 from og2.train.recipe import SampleConfig, TransformerRecipe
 
 COMMANDS = "commands.txt"

@@ -25,6 +25,7 @@ from og2.data.loader import Loader, merge_states
 from og2.data.mix import open_mix
 from og2.data.packing import Pack
 from og2.errors import ConfigError
+from og2.files import replaced
 from og2.model.lora import WEIGHTS, new_adapter, save_adapter, transformer_hash
 from og2.model.mllm import save_mllm
 from og2.model.transformer import OmniGen2Transformer2DModel
@@ -33,7 +34,6 @@ from og2.train.answers import plain_mllm, trained_mllm
 from og2.train.compiled import compile_blocks
 from og2.train.cost import Lengths, forward_flops, step_flops
 from og2.train.distributed import Parallel, gathered, process_group, rank, world_size
-from og2.train.folders import replaced
 from og2.train.halves import quicken_blocks
 from og2.train.loop import train
 from og2.train.network import FlowInputs, TrainedNetworks, flow_errors, plain_attention

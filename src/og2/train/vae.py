@@ -20,8 +20,8 @@ from torch.nn import functional
 from og2.data import world_source
 from og2.data.world_pictures import PictureView, view_pictures, view_scenes
 from og2.errors import ConfigError
+from og2.files import replaced
 from og2.train.distributed import Parallel, process_group
-from og2.train.folders import replaced
 from og2.train.loop import RunConfig, train
 from og2.train.optim import OptimConfig
 from og2.train.task import Part, PartLoss, mean_part

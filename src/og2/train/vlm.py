@@ -24,8 +24,8 @@ from og2.data import conversations, world_source
 from og2.data.conversations import Conversation
 from og2.data.sight import CellWords, cell_labels
 from og2.errors import ConfigError
+from og2.files import replaced
 from og2.train.distributed import Parallel, process_group, rank, world_size
-from og2.train.folders import replaced
 from og2.train.loop import RunConfig, train
 from og2.train.optim import OptimConfig
 from og2.train.task import Part, PartLoss

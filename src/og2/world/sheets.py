@@ -7,7 +7,6 @@ last) over the words that ask for it. The same seed gives the same sheet.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFont
 
+from og2.files import written
 from og2.world.clips import sample_clip
 from og2.world.critique import FAULTS, reflect, say_defect, seen_in, spoil
 from og2.world.critique import find_defects as defects_of
@@ -173,13 +173,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--hand", default="clean")
     options = parser.parse_args(arguments)
-    options.folder.mkdir(parents=True, exist_ok=True)
     for family in options.family or tuple(SHEETS):
         sheet = draw_sheet(SHEETS[family](np.random.default_rng(options.seed)), options.hand)
-        path = options.folder / f"world_{family}.webp"
-        partial = path.with_suffix(".partial")
-        sheet.save(partial, format="WEBP", quality=_QUALITY, method=6)
-        os.replace(partial, path)
+        with written(options.folder / f"world_{family}.webp") as place:
+            sheet.save(place, format="WEBP", quality=_QUALITY, method=6)
     return 0
 
 
