@@ -17,7 +17,7 @@ from og2.data.conversations import KINDS, MAX_REFERENCES, Conversation, conversa
 from og2.data.sight import CellWords, cell_labels
 from og2.data.world_pictures import PICTURE_KINDS, PictureView, view_pictures, view_scenes
 from og2.errors import ConfigError
-from og2.train import vlm
+from og2.train import vae, vlm
 from og2.train.loop import RunConfig
 from og2.train.optim import OptimConfig
 from og2.train.tokenizer import TokenizerRecipe, run
@@ -105,6 +105,25 @@ def test_the_loss_for_evenness_moves_latents_toward_one_size(tmp_path: Path) -> 
         part.compute().losses["loss"].backward()
         optimizer.step()
     assert now() < 0.5 * before
+
+
+@pytest.mark.parametrize("views", [(), (PictureView(1.0, 2, px=32),)])
+def test_ranks_learn_from_the_pictures_that_one_would_see_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, views: tuple[PictureView, ...]
+) -> None:
+    data = VaeDataConfig(batch=2, crop_batch=2, crop_steps=0, size_px=32, views=views)
+    recipe = VaeRecipe(RunConfig(tmp_path), OptimConfig(1e-2, 40), VaeModelConfig((4, 4), 1, 3, 2), data)
+    task = make_task(recipe)
+
+    def pictures(ranks: int, own: int, step: int) -> torch.Tensor:
+        monkeypatch.setattr(vae, "world_size", lambda: ranks)
+        monkeypatch.setattr(vae, "rank", lambda: own)
+        return task._pixels(step, torch.Generator().manual_seed(0))
+
+    alone = [pictures(1, 0, step) for step in range(4)]
+    shared = [pictures(2, own, step) for step in (0, 1) for own in (0, 1)]
+    assert all(torch.equal(a, b) for a, b in zip(alone, shared, strict=True))
+    assert not torch.equal(alone[0], alone[1])
 
 
 def test_what_a_picture_shows_is_named() -> None:

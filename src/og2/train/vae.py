@@ -21,7 +21,7 @@ from og2.data import world_source
 from og2.data.world_pictures import PictureView, view_pictures, view_scenes
 from og2.errors import ConfigError
 from og2.files import replaced
-from og2.train.distributed import Parallel, process_group
+from og2.train.distributed import Parallel, process_group, rank, world_size
 from og2.train.loop import RunConfig, train
 from og2.train.optim import OptimConfig
 from og2.train.task import Part, PartLoss, mean_part
@@ -167,17 +167,18 @@ class VaeTask:
         return mean_part(value + weights.kl * kl, metrics)
 
     def _pixels(self, step: int, generator: torch.Generator) -> Tensor:
-        data = self.recipe.data
+        """This rank's pictures of the step: every rank has a batch of its own."""
+        data, batches = self.recipe.data, step * world_size() + rank()
         if data.views:
             shares = torch.tensor([view.share for view in data.views])
             view = data.views[int(torch.multinomial(shares, 1, generator=generator))]
-            first = step * max(view.batch for view in data.views)
+            first = batches * max(view.batch for view in data.views)
             return view_pictures(view, view_scenes(view, self.recipe.run.seed, first), generator)
         crops = step < data.crop_steps
         count = data.crop_batch if crops else data.batch
         batch = world_source.scenes(
             self.recipe.run.seed,
-            step * max(data.batch, data.crop_batch),
+            batches * max(data.batch, data.crop_batch),
             count,
             data.num_objects,
             0.0 if crops else data.empty,
