@@ -1,7 +1,7 @@
 """What lies in each cell of a picture's grid, in words: what picture tokens are asked for in training.
 
-Asking a transformer's tokens too what they draw makes it learn faster, as representation alignment does
-(arXiv 2410.06940); a procedural world knows the answers exactly.
+Tokens that draw may be asked too: representation alignment (arXiv 2410.06940), with answers that a procedural
+world knows exactly.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from og2.world.palette import ARM_ANGLES_DEG, DIRECTIONS, MOUTHS
 from og2.world.scenes import boxes_of
@@ -39,6 +40,12 @@ class CellWords:
     def sizes(self) -> tuple[int, ...]:
         """Classes of each kind, nothing included."""
         return tuple(1 + len(known) for known in self.words)
+
+
+def missed(scores: Tensor, labels: Tensor, asked: CellWords) -> Tensor:
+    """Cross-entropy of scores (N, sum of sizes) with labels (N, kinds of word), summed over both."""
+    kinds = zip(scores.split(asked.sizes, dim=-1), labels.T, strict=True)
+    return torch.stack([functional.cross_entropy(*kind, reduction="sum") for kind in kinds]).sum()
 
 
 def cell_labels(scene: Scene, cells: int, asked: CellWords) -> Tensor:

@@ -23,7 +23,7 @@ from og2.conditioning.vlm import encode_prompt
 from og2.data.latents import LatentPool
 from og2.data.packing import Pack
 from og2.data.pool_packs import PoolDataConfig, PoolPacks
-from og2.data.sight import CellWords
+from og2.data.sight import CellWords, missed
 from og2.data.world_source import item_rng, to_model
 from og2.errors import ConfigError
 from og2.files import replaced
@@ -121,18 +121,17 @@ def make_task(recipe: FlowRecipe) -> FlowTask:
 class SightHead(nn.Module):
     """Asks states of target tokens (N, D) what they draw, kind by kind of word; for training only."""
 
-    def __init__(self, width: int, sizes: tuple[int, ...]) -> None:
+    def __init__(self, width: int, asked: CellWords) -> None:
         super().__init__()
-        self.sizes = sizes
+        self.asked = asked
         self.norm = nn.LayerNorm(width)
         self.hidden = nn.Linear(width, width)
-        self.words = nn.Linear(width, sum(sizes))
+        self.words = nn.Linear(width, sum(asked.sizes))
 
     def forward(self, states_ND: Tensor, labels_NK: Tensor) -> Tensor:
         """Cross-entropy with the labels, summed over tokens and kinds."""
-        scores = self.words(functional.silu(self.hidden(self.norm(states_ND)))).float()
-        kinds = zip(scores.split(self.sizes, dim=-1), labels_NK.T, strict=True)
-        return torch.stack([functional.cross_entropy(*kind, reduction="sum") for kind in kinds]).sum()
+        scores = self.words(functional.silu(self.hidden(self.norm(states_ND))))
+        return missed(scores.float(), labels_NK, self.asked)
 
 
 class FlowTask:
@@ -154,8 +153,8 @@ class FlowTask:
                 raise ConfigError(
                     f"loss.layer={recipe.loss.layer}; layers whose states go on are 1 to {last}"
                 )
-            sizes = CellWords.of(recipe.data.pool.world).sizes
-            self.head, watched = SightHead(recipe.model.hidden_size, sizes), recipe.loss.layer - 1
+            asked = CellWords.of(recipe.data.pool.world)
+            self.head, watched = SightHead(recipe.model.hidden_size, asked), recipe.loss.layer - 1
             self.module = nn.ModuleDict({"transformer": self.transformer, "head": self.head})
             self.kinds = ("loss", "sight")
         self.networks = TrainedNetworks(self.transformer, watched=watched)
@@ -203,16 +202,16 @@ class FlowTask:
         sizes = [(x.shape[-2], x.shape[-1]) for x in pack.targets]
         times = sample_times(self.recipe.time, sizes, generator)
         noises = [torch.randn(x.shape, generator=generator) for x in pack.targets]
-        missed = None
+        unseen = None
         with torch.autocast("cpu", torch.bfloat16):
             found = self.networks(FlowInputs.of(pack, times, noises))
             if self.head is not None:
-                missed = self.head(found.states, labels)
+                unseen = self.head(found.states, labels)
         errors, figures = flow_errors(found.velocities, pack, noises, times)
         losses = {"loss": errors.sum()}
-        if missed is not None and labels is not None:
-            losses["sight"] = self.recipe.loss.sight * missed
-            figures["loss_sight"] = (missed.detach(), float(labels.numel()))
+        if unseen is not None and labels is not None:
+            losses["sight"] = self.recipe.loss.sight * unseen
+            figures["loss_sight"] = (unseen.detach(), float(labels.numel()))
         return PartLoss(losses, figures)
 
 

@@ -22,7 +22,7 @@ from og2.conditioning.templates import END_OF_TEXT, IMAGE_PAD
 from og2.conditioning.vlm import tokenize
 from og2.data import conversations, world_source
 from og2.data.conversations import Conversation
-from og2.data.sight import CellWords, cell_labels
+from og2.data.sight import CellWords, cell_labels, missed
 from og2.errors import ConfigError
 from og2.files import replaced
 from og2.train.distributed import Parallel, process_group, rank, world_size
@@ -211,8 +211,7 @@ class VlmTask:
         seen = states[batch.inputs["input_ids"] == self.mllm.config.image_token_id]
         cells = self.recipe.data.size_px // (self.recipe.model.patch_size_px * self.recipe.model.merge_size)
         labels = torch.cat([cell_labels(scene, cells, self.cell_words) for scene in batch.scenes])
-        parts = self.module.sight(seen).float().split(list(self.cell_words.sizes), dim=-1)
-        return torch.stack([_summed(part, labels[:, i]) for i, part in enumerate(parts)]).sum()
+        return missed(self.module.sight(seen).float(), labels, self.cell_words)
 
     def _batch(self, seed: int, indices: Sequence[int]) -> _Batch:
         data = self.recipe.data
