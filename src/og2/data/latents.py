@@ -14,6 +14,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -241,13 +242,12 @@ class LatentPool:
                 raise ConfigError(
                     f"{folder} has no {name}.safetensors; make the pool first (recipe of kind latents)"
                 )
+        self.folder = folder
         self._pictures, self._texts = (
             load_file(folder / "pictures.safetensors"),
             load_file(folder / "texts.safetensors"),
         )
         self.num_drawings, self.num_edits = sum(pool.num_drawings), pool.num_edits
-        sights = folder / "sights.safetensors"
-        self._sights = load_file(sights)["labels"] if sights.is_file() else None
         self.lengths = self._texts["starts"].diff()
         found = len(self._pictures["target_mean"])
         plain = _starts([0] * self.num_drawings + [1] * pool.num_edits)  # of pools that do not say it
@@ -275,14 +275,19 @@ class LatentPool:
 
         Raises: ConfigError when the pool does not say it, or tokens are no refinement of its cells.
         """
-        if self._sights is None:
-            raise ConfigError("the pool has no sights.safetensors; make it (kind latents, stages=[sights])")
         labels, side = self._sights[list(indices)].long(), math.isqrt(tokens)
         cells = math.isqrt(labels.shape[1])
         if side * side != tokens or side % cells:
             raise ConfigError(f"{tokens} tokens a picture do not refine the pool's {cells} x {cells} cells")
         finer = labels.unflatten(1, (cells, cells)).repeat_interleave(side // cells, dim=1)
         return finer.repeat_interleave(side // cells, dim=2).flatten(1, 2)
+
+    @cached_property
+    def _sights(self) -> Tensor:
+        path = self.folder / "sights.safetensors"
+        if not path.is_file():
+            raise ConfigError(f"{self.folder} has no {path.name}; make it (kind latents, stages=[sights])")
+        return load_file(path)["labels"]
 
     def contrasts(self) -> Tensor:
         """Of every target, how far it lies from its plain background: mean square of its latents minus their
