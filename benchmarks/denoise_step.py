@@ -26,7 +26,7 @@ from plain_transformer import PlainTransformer
 from torch import Tensor
 
 from og2.model.fused import fuse
-from og2.model.packed_linear import PackedLinear
+from og2.model.packed_linear import PackedLinear, has_products
 from og2.model.transformer import OmniGen2Transformer2DModel, Sequence
 
 MEDIUM = {
@@ -254,7 +254,11 @@ def needed_flop(config: dict, request: GuidedRequest) -> float:
 def rate_probes(
     config: dict, num_tokens: int, dtype: torch.dtype
 ) -> list[tuple[float, Callable[[], Tensor]]]:
-    """Matrix products with prepacked weights: (FLOPs, call) for the model's own shapes and a large cube."""
+    """Matrix products with prepacked weights: (FLOPs, call) for the model's own shapes and a large cube.
+
+    In float32 where the CPU has no products of this dtype: ours go through float32 there too.
+    """
+    dtype = dtype if has_products(dtype) else torch.float32
     width, inner = config["hidden_size"], 4 * config["hidden_size"]
     shapes = [(num_tokens, width, width), (num_tokens, width, inner), (num_tokens, inner, width), (2048,) * 3]
     probes = []

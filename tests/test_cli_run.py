@@ -317,6 +317,28 @@ def test_ctrl_c_in_the_middle_leaves_no_file_and_no_traceback(tmp_path: Path) ->
     assert pictures(tmp_path) == []
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("module", ["numpy.dtypes", "torch.functional"])
+def test_ctrl_c_while_a_library_is_imported_stops_at_once(module: str, tmp_path: Path) -> None:
+    interrupts = f"""
+import os, signal, sys
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+{RUN_AS_MODULE}
+"""
+    line = [sys.executable, "-c", interrupts, "generate", "x", *SMALL, "--output", "p.png", "--json"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr == "og2: stopped; nothing was written\n"
+    assert json.loads(done.stdout) == {"error": "stopped; nothing was written", "exit_code": 130}
+    assert pictures(tmp_path) == []
+
+
 def _seconds_of_work(pid: int) -> float:
     """CPU seconds of a process; where the system does not say, as if it had worked long enough."""
     try:

@@ -46,12 +46,9 @@ class PlacedPipeline(DiffusionPipeline):
 
 
 def can_fuse(transformer: OmniGen2Transformer2DModel) -> bool:
-    """Whether the fused blocks run here: a CPU with oneDNN; float32, or bfloat16 if it has that."""
-    if not torch.backends.mkldnn.is_available() or transformer.device.type != "cpu":
-        return False
-    if transformer.dtype == torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return transformer.dtype == torch.float32
+    """Whether the fused blocks run here: a CPU with oneDNN; float32 or bfloat16."""
+    has_library = torch.backends.mkldnn.is_available() and transformer.device.type == "cpu"
+    return has_library and transformer.dtype in (torch.float32, torch.bfloat16)
 
 
 def is_fused(transformer: OmniGen2Transformer2DModel) -> bool:

@@ -11,7 +11,7 @@ from recorded import CASES, golden_case, golden_model, relative_error
 from small import random_sample, small_model, velocities
 
 from og2.errors import ConfigError
-from og2.model import fused
+from og2.model import fused, packed_linear
 from og2.model.transformer import OmniGen2Transformer2DModel
 
 
@@ -35,6 +35,15 @@ def test_fused_model_equals_the_recordings(config, name, min_keys: int, max_powe
         assert relative_error(output, recorded) <= 1e-4
 
 
+@pytest.fixture(params=["products as here", "no bfloat16 products"])
+def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This CPU's products of bfloat16 matrices, and a CPU that has none."""
+    if request.param == "no bfloat16 products":
+        for module in (fused, packed_linear):
+            monkeypatch.setattr(module, "has_products", lambda dtype: dtype == torch.float32)
+
+
+@pytest.mark.usefixtures("products")
 @pytest.mark.parametrize("min_keys", [1, 10**6])
 def test_fused_bfloat16_is_as_close_to_float32_as_the_plain_one(min_keys: int, monkeypatch):
     monkeypatch.setattr(fused, "MIN_BLOCKED_KEYS", min_keys)
@@ -58,6 +67,7 @@ def test_poisoned_neighbour_changes_not_a_bit_of_a_fused_pack():
     assert torch.equal(benign[2], poisoned[2])
 
 
+@pytest.mark.usefixtures("products")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_fused_weights_come_back_bit_by_bit_under_their_published_names(dtype: torch.dtype, tmp_path: Path):
     model = small_model().to(dtype)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import NoReturn
 
 
@@ -20,8 +22,22 @@ def main() -> None:
 
 
 def start() -> None:
-    """Before a command: no garbage collection while libraries are imported; it is a sixth of that time."""
+    """Before a command: no garbage collection while libraries are imported; it is a sixth of that time.
+
+    Ctrl-C ends the process at once while something is imported: libraries that are stopped there answer with
+    errors of their own (numpy with a RecursionError), or lose it and go on.
+    """
     gc.disable()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            _end(_report(KeyboardInterrupt(), as_json="--json" in sys.argv))
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def finish(code: int) -> NoReturn:
@@ -31,11 +47,15 @@ def finish(code: int) -> NoReturn:
     what the end of the process frees anyway. Training ends the usual way, but not where several processes
     train together: their network threads can abort an interpreter that ends so.
     """
+    if "og2.train" in sys.modules and os.environ.get("WORLD_SIZE", "1") == "1":
+        sys.exit(code)
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
         sys.stderr.flush()
-    if "og2.train" in sys.modules and os.environ.get("WORLD_SIZE", "1") == "1":
-        sys.exit(code)
     os._exit(code)
 
 

@@ -32,7 +32,7 @@ from og2.model.blocks import (
     OmniGen2TransformerBlock,
 )
 from og2.model.elementwise import norm_floor, norm_weight, normed, plus_normed, turned
-from og2.model.packed_linear import PackedLinear, batch_product
+from og2.model.packed_linear import PackedLinear, batch_product, has_products
 from og2.model.packing import Segments
 from og2.model.transformer import OmniGen2Transformer2DModel
 
@@ -277,6 +277,8 @@ def attend_segments(
     out_NKGE: Tensor,
 ) -> None:
     """Attention of each segment's queries to its keys, into `out`; scores are logarithms to base 2."""
+    if not has_products(q_KNGE.dtype):
+        q_KNGE, v_SKE = q_KNGE.float(), v_SKE.float()
     queries_end = keys_end = 0
     for num_queries, num_keys in zip(query_lengths, key_lengths, strict=True):
         queries_end, keys_end = queries_end + num_queries, keys_end + num_keys

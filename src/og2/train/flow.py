@@ -35,6 +35,7 @@ from og2.train.loop import RunConfig, train
 from og2.train.network import FlowInputs, TrainedNetworks, flow_errors
 from og2.train.objective import TimeConfig, sample_times
 from og2.train.optim import OptimConfig
+from og2.train.precision import half_precision
 from og2.train.preview import PreviewConfig, Wish, decode, draw
 from og2.train.repatch import repatched
 from og2.train.task import Part, PartLoss, Work
@@ -203,7 +204,7 @@ class FlowTask:
         times = sample_times(self.recipe.time, sizes, generator)
         noises = [torch.randn(x.shape, generator=generator) for x in pack.targets]
         unseen = None
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision():
             found = self.networks(FlowInputs.of(pack, times, noises))
             if self.head is not None:
                 unseen = self.head(found.states, labels)

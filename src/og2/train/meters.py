@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from og2.train.distributed import gathered, world_size
+from og2.train.precision import computes_half
 from og2.train.task import Figures, Part
 
 MOST_NAMES = 20
@@ -122,7 +123,7 @@ def matrix_rate(device: torch.device) -> float:
     """FLOP/s of the device's fastest matrix products, float32 or bfloat16, best of ten each."""
     size = PROBE_SIZE[device.type]
     best = float("inf")
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in (torch.float32, *((torch.bfloat16,) if computes_half(device.type) else ())):
         a = torch.ones(size, size, dtype=dtype, device=device)
         for _ in range(10):
             _wait_for(device)

@@ -39,6 +39,7 @@ from og2.train.loop import train
 from og2.train.network import FlowInputs, TrainedNetworks, flow_errors, plain_attention
 from og2.train.objective import times_from_normal
 from og2.train.optim import OptimConfig
+from og2.train.precision import computes_half, half_precision
 from og2.train.recipe import DataConfig, TransformerRecipe
 from og2.train.samples import draw_samples
 from og2.train.task import Figures, Part, PartLoss, Work
@@ -142,7 +143,7 @@ class TransformerTask:
             compile_blocks(transformer, self.device)
         elif self.device.type == "cpu":
             quicken_blocks(transformer)
-        half = recipe.compute.precision == "bf16"
+        half = recipe.compute.precision == "bf16" and computes_half(self.device.type)
         self.parallel = Parallel(self.module, strategy, _shards(transformer), half, self.kernels)
         self.networks = frozen_networks(self.folder, self.device)
         self._loader: Loader | None = None
@@ -226,7 +227,7 @@ class TransformerTask:
         with ExitStack() as stack:
             stack.enter_context(self.kernels())
             if self.recipe.compute.precision == "bf16":
-                stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
+                stack.enter_context(half_precision(self.device.type))
             yield
 
     def kernels(self) -> AbstractContextManager[Any]:

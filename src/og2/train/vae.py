@@ -24,6 +24,7 @@ from og2.files import replaced
 from og2.train.distributed import Parallel, process_group, rank, world_size
 from og2.train.loop import RunConfig, train
 from og2.train.optim import OptimConfig
+from og2.train.precision import half_precision
 from og2.train.task import Part, PartLoss, mean_part
 from og2.train.vae_measures import measure, uneven
 from og2.world.scenes import Scene
@@ -139,7 +140,7 @@ class VaeTask:
         """Weighted reconstruction error plus KL of one batch."""
         weights = self.recipe.loss
         pixels = self._pixels(step, generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision():
             posterior = self.module.encode(pixels).latent_dist
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         noise = torch.randn(mean.shape, generator=generator)
@@ -148,7 +149,7 @@ class VaeTask:
             extra = torch.randn(mean.shape, generator=generator) / self.module.config.scaling_factor
             amount = weights.latent_noise * torch.rand(len(mean), 1, 1, 1, generator=generator)
             latents = latents + amount * extra
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision():
             decoded = self.module.decode(latents).sample.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).sum(dim=(1, 2, 3)).mean()
         error = decoded - pixels

@@ -28,6 +28,7 @@ from og2.files import replaced
 from og2.train.distributed import Parallel, process_group, rank, world_size
 from og2.train.loop import RunConfig, train
 from og2.train.optim import OptimConfig
+from og2.train.precision import half_precision
 from og2.train.task import Part, PartLoss
 from og2.train.vlm_model import VlmModelConfig, build_vlm, start_from
 from og2.world.spec import Scene, WorldName
@@ -145,7 +146,7 @@ class VlmTask:
     def _loss(self, batch: _Batch, counts: Mapping[str, float]) -> PartLoss:
         """Next-token losses and the heads' losses, each summed over what `counts` counts."""
         loss, ids = self.recipe.loss, batch.inputs["input_ids"]
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision():
             states = self._states(batch)
             is_next = batch.valid[:, 1:]
             logits = self.mllm.lm_head(states[:, :-1][is_next])
@@ -183,7 +184,7 @@ class VlmTask:
         right: dict[str, list[float]] = {}
         for first in range(0, 160, 32):
             batch = self._batch(EVAL_SEED, range(first, first + 32))
-            with torch.autocast("cpu", torch.bfloat16):
+            with half_precision():
                 states = self._states(batch)
                 best = self.mllm.lm_head(states).argmax(dim=-1)
             hits = best[:, :-1] == batch.inputs["input_ids"][:, 1:]

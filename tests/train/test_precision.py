@@ -1,0 +1,42 @@
+"""bfloat16 is computed in where the CPU has it, and nowhere else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from og2.train import precision
+
+
+@pytest.fixture(autouse=True)
+def _asked_anew() -> Iterator[None]:
+    precision.computes_half.cache_clear()
+    yield
+    precision.computes_half.cache_clear()
+
+
+def product_dtype() -> torch.dtype:
+    with precision.half_precision():
+        return (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+
+
+def test_a_cpu_without_bfloat16_computes_in_float32_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(precision, "has_products", lambda dtype: dtype == torch.float32)
+    with caplog.at_level(logging.WARNING):
+        assert [product_dtype(), product_dtype()] == [torch.float32] * 2
+    assert [record.message for record in caplog.records] == [
+        "this CPU has no bfloat16 instructions: computing in float32"
+    ]
+
+
+def test_a_cpu_with_bfloat16_computes_in_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(precision, "has_products", lambda dtype: True)  # noqa: ARG005
+    assert product_dtype() == torch.bfloat16
+    assert not caplog.records
