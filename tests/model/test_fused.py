@@ -21,6 +21,7 @@ def three_samples():
     return [random_sample(generator, *shape) for shape in shapes]
 
 
+@pytest.mark.usefixtures("cpu")
 @pytest.mark.parametrize(("min_keys", "max_power"), [(1, 100.0), (1, 0.0), (10**6, 100.0)])
 @pytest.mark.parametrize(("config", "name"), [case for case in CASES if case[1] != "eps_sensitive"])
 def test_fused_model_equals_the_recordings(config, name, min_keys: int, max_power: float, monkeypatch):
@@ -35,15 +36,16 @@ def test_fused_model_equals_the_recordings(config, name, min_keys: int, max_powe
         assert relative_error(output, recorded) <= 1e-4
 
 
-@pytest.fixture(params=["products as here", "no bfloat16 products"])
-def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This CPU's products of bfloat16 matrices, and a CPU that has none."""
-    if request.param == "no bfloat16 products":
+@pytest.fixture(params=["this CPU", "a CPU with AVX2 alone"])
+def cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This CPU's matrix library and instructions, and those of a CPU with AVX2 alone."""
+    if request.param != "this CPU":
+        monkeypatch.setattr(packed_linear, "prepacks", lambda dtype: False)  # noqa: ARG005
         for module in (fused, packed_linear):
             monkeypatch.setattr(module, "has_products", lambda dtype: dtype == torch.float32)
 
 
-@pytest.mark.usefixtures("products")
+@pytest.mark.usefixtures("cpu")
 @pytest.mark.parametrize("min_keys", [1, 10**6])
 def test_fused_bfloat16_is_as_close_to_float32_as_the_plain_one(min_keys: int, monkeypatch):
     monkeypatch.setattr(fused, "MIN_BLOCKED_KEYS", min_keys)
@@ -67,7 +69,7 @@ def test_poisoned_neighbour_changes_not_a_bit_of_a_fused_pack():
     assert torch.equal(benign[2], poisoned[2])
 
 
-@pytest.mark.usefixtures("products")
+@pytest.mark.usefixtures("cpu")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_fused_weights_come_back_bit_by_bit_under_their_published_names(dtype: torch.dtype, tmp_path: Path):
     model = small_model().to(dtype)
