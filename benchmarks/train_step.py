@@ -29,6 +29,7 @@ import torch
 from og2.config import build
 from og2.data.fill import FillConfig, fill_cache
 from og2.train.loop import Trainer
+from og2.train.precision import computes_half
 from og2.train.recipe import TransformerRecipe
 from og2.train.transformer import data_of, make_task, training_device, whole_schedule
 
@@ -102,7 +103,8 @@ def measure(made: TransformerRecipe, num_steps: int, clock: Clock) -> dict[str, 
     fill_cache(reader.mixture, made.data.read, encoder, FillConfig())
     task = make_task(made)
     trainer = Trainer(task, made.run, whole_schedule(made), made.rate)
-    dtype = torch.bfloat16 if made.compute.precision == "bf16" else torch.float32
+    is_half = made.compute.precision == "bf16" and computes_half("cpu")  # without it, in float32 as the step
+    dtype = torch.bfloat16 if is_half else torch.float32
     probes = rate_probes(dtype)
     rate, floors, taken, waits = 0.0, [], [], []
     for step in range(num_steps + 1):
