@@ -25,8 +25,9 @@ import torch
 from plain_transformer import PlainTransformer
 from torch import Tensor
 
+from og2.device import has_products
 from og2.model.fused import fuse
-from og2.model.packed_linear import PackedLinear, has_products
+from og2.model.packed_linear import PackedLinear
 from og2.model.transformer import OmniGen2Transformer2DModel, Sequence
 
 MEDIUM = {

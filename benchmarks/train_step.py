@@ -28,10 +28,10 @@ import torch
 
 from og2.config import build
 from og2.data.fill import FillConfig, fill_cache
+from og2.device import chosen_device, computes_half
 from og2.train.loop import Trainer
-from og2.train.precision import computes_half
 from og2.train.recipe import TransformerRecipe
-from og2.train.transformer import data_of, make_task, training_device, whole_schedule
+from og2.train.transformer import data_of, make_task, whole_schedule
 
 WIDTH, ROWS = 768, 24
 BAR_FLOORS, BAR_WAIT = 1.4, 0.05
@@ -99,7 +99,7 @@ def recipe(folder: Path, precision: str, threads: int, options: argparse.Namespa
 
 def measure(made: TransformerRecipe, num_steps: int, clock: Clock) -> dict[str, float | str | bool]:
     """Medians over the steps of one recipe, with probes of the matrix rate in between."""
-    reader, encoder = data_of(made, made.data, training_device("cpu"))
+    reader, encoder = data_of(made, made.data, chosen_device("cpu"))
     fill_cache(reader.mixture, made.data.read, encoder, FillConfig())
     task = make_task(made)
     trainer = Trainer(task, made.run, whole_schedule(made), made.rate)

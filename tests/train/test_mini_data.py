@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -24,6 +25,7 @@ from og2.data.pool_packs import PoolDataConfig, PoolPacks
 from og2.data.sight import CellWords, cell_labels, covered_labels
 from og2.errors import ConfigError
 from og2.model.transformer import OmniGen2Transformer2DModel
+from og2.train import flow
 from og2.train.flow import FlowEvalConfig, FlowLossConfig, FlowModelConfig, FlowRecipe, FlowTask, make_task
 from og2.train.loop import RunConfig
 from og2.train.optim import OptimConfig
@@ -294,6 +296,19 @@ def test_weights_multiply_the_errors_of_their_samples(pool_folder: Path) -> None
     each = [loss(one) for one in torch.eye(3)]
     assert sum(each) == pytest.approx(loss(None), rel=1e-5)
     assert loss(torch.tensor([2.0, 0.0, 0.5])) == pytest.approx(2 * each[0] + 0.5 * each[2], rel=1e-5)
+
+
+def test_a_step_computes_on_the_recipes_device(pool_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "chosen_device", lambda asked: torch.device("meta"))  # noqa: ARG005
+    monkeypatch.setattr(flow, "half_precision", lambda device: nullcontext())  # noqa: ARG005
+    nowhere = pool_folder / "none"
+    latents.run(LatentsRecipe(pool_folder, nowhere, nowhere, nowhere, POOL, ("sights",), 1))
+    task = _task(pool_folder, FlowLossConfig(0.5, 1), balance=0.2)
+    for part in task.parts(0, torch.Generator()):
+        losses = part.compute().losses
+        torch.stack(list(losses.values())).sum().backward()
+    gradients = [p.grad for p in task.module.parameters() if p.grad is not None]
+    assert {gradient.device.type for gradient in gradients} == {"meta"}
 
 
 def test_target_tokens_are_asked_what_they_draw_and_the_head_is_not_exported(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,24 @@ def test_the_loss_for_evenness_moves_latents_toward_one_size(tmp_path: Path) -> 
         part.compute().losses["loss"].backward()
         optimizer.step()
     assert now() < 0.5 * before
+
+
+@pytest.mark.parametrize("views", [(), (PictureView(1.0, 2, px=32),)])
+def test_a_step_of_the_vae_computes_on_the_recipes_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, views: tuple[PictureView, ...]
+) -> None:
+    monkeypatch.setattr(vae, "chosen_device", lambda asked: torch.device("meta"))  # noqa: ARG005
+    monkeypatch.setattr(vae, "half_precision", lambda device: nullcontext())  # noqa: ARG005
+    monkeypatch.setattr(torch.Tensor, "item", lambda _: 0.0)
+    recipe = VaeRecipe(
+        RunConfig(tmp_path), OptimConfig(1e-2, 40), VaeModelConfig((4, 4), 1, 3, 2),
+        VaeDataConfig(batch=2, size_px=32, views=views),
+        VaeLossConfig(plain=0.5, latent_noise=0.3, even=0.1),
+    )  # fmt: skip
+    task = make_task(recipe)
+    (part,) = task.parts(0, torch.Generator())
+    part.compute().losses["loss"].backward()
+    assert {p.grad.device.type for p in task.module.parameters() if p.grad is not None} == {"meta"}
 
 
 @pytest.mark.parametrize("views", [(), (PictureView(1.0, 2, px=32),)])

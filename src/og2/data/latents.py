@@ -29,6 +29,7 @@ from og2.conditioning.vlm import tokenize
 from og2.data.cache import folder_hash
 from og2.data.sight import CellWords, covered_labels
 from og2.data.world_source import item_rng, pictures
+from og2.device import DeviceName, chosen_device, half_precision
 from og2.errors import ConfigError
 from og2.files import written
 from og2.world.spec import (
@@ -85,6 +86,7 @@ class LatentsRecipe:
     stages: tuple[str, ...] = ("pictures", "texts", "sights")
     threads: int = 2
     batch: int = 50
+    device: DeviceName = "auto"
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def _drawing(pool: PoolConfig, index: int, number: int) -> Item:
 @torch.no_grad()
 def encode_pictures(recipe: LatentsRecipe) -> dict[str, Tensor]:
     """target_mean, target_std (N, 16, h, w) float16; source_*: all references, item after item."""
-    vae = AutoencoderKL.from_pretrained(recipe.vae).eval()
+    vae = AutoencoderKL.from_pretrained(recipe.vae).eval().to(chosen_device(recipe.device))
     samples, folder = items(recipe.pool), _parts_folder(recipe)
     folder.mkdir(exist_ok=True)
     result = {}
@@ -173,9 +175,9 @@ def _encoded(vae: AutoencoderKL, scenes: Sequence[Scene], recipe: LatentsRecipe)
     means, stds = [], []
     for first in range(0, len(scenes), recipe.batch):
         pixels = pictures(scenes[first : first + recipe.batch], recipe.pool.size_px)
-        with torch.autocast("cpu", torch.bfloat16):
-            posterior = vae.encode(pixels).latent_dist
-        mean, std = posterior.mean.float(), posterior.std.float()
+        with half_precision(vae.device):
+            posterior = vae.encode(pixels.to(vae.device)).latent_dist
+        mean, std = posterior.mean.float().cpu(), posterior.std.float().cpu()
         means.append(((mean - vae.config.shift_factor) * vae.config.scaling_factor).half())
         stds.append((std * vae.config.scaling_factor).half())
     return {"mean": torch.cat(means), "std": torch.cat(stds)}
@@ -183,7 +185,11 @@ def _encoded(vae: AutoencoderKL, scenes: Sequence[Scene], recipe: LatentsRecipe)
 
 def encode_texts(recipe: LatentsRecipe) -> dict[str, Tensor]:
     """Features of all prompts, see `encode_suffixes`; the last is the empty prompt."""
-    mllm = Qwen2_5_VLForConditionalGeneration.from_pretrained(recipe.mllm).eval()
+    mllm = (
+        Qwen2_5_VLForConditionalGeneration.from_pretrained(recipe.mllm)
+        .eval()
+        .to(chosen_device(recipe.device))
+    )
     mllm.set_attn_implementation("eager")
     processor = load_processor(recipe.processor)
     texts = [render_chat(i.prompt, 0) if i.is_chat else render_prompt(i.prompt) for i in items(recipe.pool)]
@@ -208,10 +214,9 @@ def encode_suffixes(
     for length, indices in sorted(by_length.items()):
         for first in range(0, len(indices), 64):
             chunk = indices[first : first + 64]
-            with torch.autocast("cpu", torch.bfloat16):
-                states = mllm.model(
-                    input_ids=torch.tensor([ids[i] for i in chunk]), use_cache=False
-                ).last_hidden_state
+            input_ids = torch.tensor([ids[i] for i in chunk], device=mllm.device)
+            with half_precision(mllm.device):
+                states = mllm.model(input_ids=input_ids, use_cache=False).last_hidden_state.cpu()
             prefix = states[0, :shared].bfloat16().clone()
             found.update(
                 {i: row.bfloat16().clone() for i, row in zip(chunk, states[:, shared:], strict=True)}

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from og2.device import has_products
 from og2.errors import ConfigError
 from og2.model.blocks import (
     QK_NORM_EPS,
@@ -32,7 +33,7 @@ from og2.model.blocks import (
     OmniGen2TransformerBlock,
 )
 from og2.model.elementwise import norm_floor, norm_weight, normed, plus_normed, turned
-from og2.model.packed_linear import PackedLinear, batch_product, has_products
+from og2.model.packed_linear import PackedLinear, batch_product
 from og2.model.packing import Segments
 from og2.model.transformer import OmniGen2Transformer2DModel
 

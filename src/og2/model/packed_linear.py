@@ -13,10 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-def has_products(dtype: torch.dtype) -> bool:
-    """Whether this CPU multiplies matrices of this dtype, float32 or bfloat16, as such."""
-    return dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+from og2.device import has_products
 
 
 def prepacks(dtype: torch.dtype) -> bool:

@@ -25,6 +25,7 @@ from og2.data.packing import Pack
 from og2.data.pool_packs import PoolDataConfig, PoolPacks
 from og2.data.sight import CellWords, missed
 from og2.data.world_source import item_rng, to_model
+from og2.device import DeviceName, chosen_device, half_precision
 from og2.errors import ConfigError
 from og2.files import replaced
 from og2.model.transformer import OmniGen2Transformer2DModel
@@ -35,7 +36,6 @@ from og2.train.loop import RunConfig, train
 from og2.train.network import FlowInputs, TrainedNetworks, flow_errors
 from og2.train.objective import TimeConfig, sample_times
 from og2.train.optim import OptimConfig
-from og2.train.precision import half_precision
 from og2.train.preview import PreviewConfig, Wish, decode, draw
 from og2.train.repatch import repatched
 from og2.train.task import Part, PartLoss, Work
@@ -105,6 +105,7 @@ class FlowRecipe:
     loss: FlowLossConfig = FlowLossConfig()
     start: Path | None = None
     compile: bool = False
+    device: DeviceName = "auto"
 
 
 def run(recipe: FlowRecipe) -> None:
@@ -140,10 +141,11 @@ class FlowTask:
 
     def __init__(self, recipe: FlowRecipe) -> None:
         self.recipe = recipe
-        self.transformer = make_transformer(recipe.model, recipe.start)
+        self.device = chosen_device(recipe.device)
+        self.transformer = make_transformer(recipe.model, recipe.start).to(self.device)
         if recipe.compile:
-            compile_blocks(self.transformer, torch.device("cpu"))
-        else:
+            compile_blocks(self.transformer, self.device)
+        elif self.device.type == "cpu":
             quicken_blocks(self.transformer)
         self.module: nn.Module = self.transformer
         self.kinds: tuple[str, ...] = ("loss",)
@@ -155,7 +157,10 @@ class FlowTask:
                     f"loss.layer={recipe.loss.layer}; layers whose states go on are 1 to {last}"
                 )
             asked = CellWords.of(recipe.data.pool.world)
-            self.head, watched = SightHead(recipe.model.hidden_size, asked), recipe.loss.layer - 1
+            self.head, watched = (
+                SightHead(recipe.model.hidden_size, asked).to(self.device),
+                recipe.loss.layer - 1,
+            )
             self.module = nn.ModuleDict({"transformer": self.transformer, "head": self.head})
             self.kinds = ("loss", "sight")
         self.networks = TrainedNetworks(self.transformer, watched=watched)
@@ -177,7 +182,7 @@ class FlowTask:
         del step, module
         if self._judge is None:
             pool = self.recipe.data.pool
-            self._judge = Judge(self.recipe.evaluation, pool.size_px, pool.world)
+            self._judge = Judge(self.recipe.evaluation, pool.size_px, self.device, pool.world)
         return self._judge.scores(self.transformer)
 
     def export(self, folder: Path, module: nn.Module) -> None:
@@ -189,7 +194,7 @@ class FlowTask:
         counts, labels = {"loss": float(sum(x.numel() for x in pack.targets))}, None
         if self.head is not None:
             tokens = pack.num_target_tokens // len(pack.targets)
-            labels = self.packs.pool.sights(pack.draws, tokens).flatten(0, 1)
+            labels = self.packs.pool.sights(pack.draws, tokens).flatten(0, 1).to(self.device)
             counts["sight"] = float(labels.numel())
         return Part(
             counts,
@@ -202,10 +207,11 @@ class FlowTask:
         """The squared error and what the head missed, each summed over the pack."""
         sizes = [(x.shape[-2], x.shape[-1]) for x in pack.targets]
         times = sample_times(self.recipe.time, sizes, generator)
-        noises = [torch.randn(x.shape, generator=generator) for x in pack.targets]
+        noises = [torch.randn(x.shape, generator=generator).to(self.device) for x in pack.targets]
+        pack = pack.to(self.device)
         unseen = None
-        with half_precision():
-            found = self.networks(FlowInputs.of(pack, times, noises))
+        with half_precision(self.device):
+            found = self.networks(FlowInputs.of(pack, times.to(self.device), noises))
             if self.head is not None:
                 unseen = self.head(found.states, labels)
         errors, figures = flow_errors(found.velocities, pack, noises, times)
@@ -219,10 +225,12 @@ class FlowTask:
 class Judge:
     """Fixed unseen prompts and edits, drawn with fixed seeds and scored from pixels."""
 
-    def __init__(self, config: FlowEvalConfig, size_px: int, world: str = "plain") -> None:
+    def __init__(
+        self, config: FlowEvalConfig, size_px: int, device: torch.device, world: str = "plain"
+    ) -> None:
         self.config = config
-        self.vae = AutoencoderKL.from_pretrained(config.vae).eval()
-        mllm = Qwen2_5_VLForConditionalGeneration.from_pretrained(config.mllm).eval()
+        self.vae = AutoencoderKL.from_pretrained(config.vae).eval().to(device)
+        mllm = Qwen2_5_VLForConditionalGeneration.from_pretrained(config.mllm).eval().to(device)
         processor = load_processor(config.processor)
         size = (size_px // 8, size_px // 8)
         self.empty = encode_prompt(mllm, processor, "")
@@ -267,7 +275,7 @@ class Judge:
 
     @torch.no_grad()
     def _encode(self, pixels: Tensor) -> Tensor:
-        mean = self.vae.encode(to_model(pixels)).latent_dist.mean[0]
+        mean = self.vae.encode(to_model(pixels).to(self.vae.device)).latent_dist.mean[0]
         return (mean - self.vae.config.shift_factor) * self.vae.config.scaling_factor
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from og2.device import computes_half
 from og2.train.distributed import gathered, world_size
-from og2.train.precision import computes_half
 from og2.train.task import Figures, Part
 
 MOST_NAMES = 20

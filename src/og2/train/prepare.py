@@ -11,11 +11,12 @@ from og2.data.check import CheckConfig, Progress, Report, check_data
 from og2.data.examples import ReadConfig
 from og2.data.fill import FillConfig, FillReport, fill_cache
 from og2.data.mix import Mixture, open_mix, read_mix
+from og2.device import chosen_device
 from og2.errors import ConfigError
 from og2.model.weights import resolve_folder
 from og2.train.recipe import TransformerRecipe
 from og2.train.run import read_recipe
-from og2.train.transformer import data_of, processor_folder, training_device
+from og2.train.transformer import data_of, processor_folder
 
 
 def fill(
@@ -25,7 +26,7 @@ def fill(
     recipe = _recipe(path, overrides)
     if recipe.data.cache is None:
         raise ConfigError(f"{path} names no cache; give data.cache=FOLDER")
-    device = training_device(recipe.compute.device)
+    device = chosen_device(recipe.compute.device)
     for number, stage in enumerate(recipe.curriculum()):
         data = stage.data(recipe.data)
         reader, encoder = data_of(recipe, data, device, stage=number)

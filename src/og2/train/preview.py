@@ -66,7 +66,8 @@ def draw(
 
     channels = model.config.in_channels
     noise = [
-        torch.randn(channels, *w.size_hw, generator=torch.Generator().manual_seed(w.seed)) for w in wishes
+        torch.randn(channels, *w.size_hw, generator=torch.Generator().manual_seed(w.seed)).to(model.device)
+        for w in wishes
     ]
     grids = [time_grid(config.num_steps, w.size_hw[0] * w.size_hw[1], config.shifted) for w in wishes]
     return sample(velocity, noise, grids)
@@ -74,7 +75,7 @@ def draw(
 
 @torch.no_grad()
 def decode(vae: AutoencoderKL, latents: Sequence[Tensor]) -> Tensor:
-    """uint8 pictures (B, H, W, 3) of latents of one size."""
+    """uint8 pictures (B, H, W, 3), on the CPU, of latents of one size."""
     stacked = torch.stack(list(latents)) / vae.config.scaling_factor + vae.config.shift_factor
     pixels = (vae.decode(stacked).sample.float() / 2 + 0.5).clamp(0, 1)
-    return (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    return (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()

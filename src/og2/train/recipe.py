@@ -13,6 +13,7 @@ from og2.data.encode import EncodeConfig
 from og2.data.examples import ReadConfig
 from og2.data.loader import LoaderConfig
 from og2.data.mix import MixConfig
+from og2.device import DeviceName
 from og2.errors import ConfigError
 from og2.train.flow import FlowModelConfig
 from og2.train.loop import RunConfig
@@ -95,13 +96,14 @@ class LoraConfig:
 class ComputeConfig:
     """How the step is computed.
 
-    device: auto takes an accelerator where there is one. precision: bf16 is autocast over float32 weights.
+    device: auto takes an accelerator where there is one. precision: bf16 is autocast over float32 weights; on
+    a CPU without its instructions it is float32, which the log says.
     strategy: auto is ddp for adapters and fsdp for all weights; it matters with several processes only.
     checkpointing: compute activations of blocks twice instead of keeping them. compile: compile each block
     of the transformer (og2.train.compiled); the first steps then take minutes.
     """
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceName = "auto"
     precision: Literal["bf16", "fp32"] = "bf16"
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     checkpointing: bool = False

@@ -24,6 +24,7 @@ from og2.data.examples import Reader
 from og2.data.loader import Loader, merge_states
 from og2.data.mix import open_mix
 from og2.data.packing import Pack
+from og2.device import chosen_device, computes_half, half_precision
 from og2.errors import ConfigError
 from og2.files import replaced
 from og2.model.lora import WEIGHTS, new_adapter, save_adapter, transformer_hash
@@ -39,7 +40,6 @@ from og2.train.loop import train
 from og2.train.network import FlowInputs, TrainedNetworks, flow_errors, plain_attention
 from og2.train.objective import times_from_normal
 from og2.train.optim import OptimConfig
-from og2.train.precision import computes_half, half_precision
 from og2.train.recipe import DataConfig, TransformerRecipe
 from og2.train.samples import draw_samples
 from og2.train.task import Figures, Part, PartLoss, Work
@@ -131,7 +131,7 @@ class TransformerTask:
 
     def __init__(self, recipe: TransformerRecipe) -> None:
         self.recipe = recipe
-        self.device = training_device(recipe.compute.device)
+        self.device = chosen_device(recipe.compute.device)
         self.folder = resolve_folder(recipe.model)
         self.kinds = ("flow",) if recipe.answers is None else ("flow", "answers")
         strategy = _strategy(recipe)
@@ -227,7 +227,7 @@ class TransformerTask:
         with ExitStack() as stack:
             stack.enter_context(self.kernels())
             if self.recipe.compute.precision == "bf16":
-                stack.enter_context(half_precision(self.device.type))
+                stack.enter_context(half_precision(self.device))
             yield
 
     def kernels(self) -> AbstractContextManager[Any]:
@@ -304,17 +304,6 @@ class TransformerTask:
             self._loader.load_state_dict(self._position["loader"])
         self._position = None
         logger.info("stage %s begins or goes on", self.recipe.curriculum()[stage].name)
-
-
-def training_device(asked: str) -> torch.device:
-    """The device that compute.device stands for.   Raises: ConfigError when it is not here."""
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("compute.device=cuda, but there is none here; use auto or cpu")
-    return torch.device("cuda", torch.cuda.current_device()) if _takes_cuda(asked) else torch.device("cpu")
-
-
-def _takes_cuda(asked: str) -> bool:
-    return asked != "cpu" and torch.cuda.is_available()
 
 
 def _strategy(recipe: TransformerRecipe) -> Any:

@@ -19,12 +19,12 @@ from torch.nn import functional
 
 from og2.data import world_source
 from og2.data.world_pictures import PictureView, view_pictures, view_scenes
+from og2.device import DeviceName, chosen_device, half_precision
 from og2.errors import ConfigError
 from og2.files import replaced
 from og2.train.distributed import Parallel, process_group, rank, world_size
 from og2.train.loop import RunConfig, train
 from og2.train.optim import OptimConfig
-from og2.train.precision import half_precision
 from og2.train.task import Part, PartLoss, mean_part
 from og2.train.vae_measures import measure, uneven
 from og2.world.scenes import Scene
@@ -104,6 +104,7 @@ class VaeRecipe:
     loss: VaeLossConfig = VaeLossConfig()
     start: Path | None = None
     train_encoder: bool = True
+    device: DeviceName = "auto"
 
 
 def run(recipe: VaeRecipe) -> None:
@@ -129,7 +130,8 @@ class VaeTask:
             self.module = build_vae(recipe.model, recipe.data.size_px)
         else:
             self.module = AutoencoderKL.from_pretrained(recipe.start)
-        self.module.encoder.requires_grad_(recipe.train_encoder)
+        self.device = chosen_device(recipe.device)
+        self.module.to(self.device).encoder.requires_grad_(recipe.train_encoder)
         self.parallel = Parallel(self.module)
 
     def parts(self, step: int, generator: torch.Generator) -> list[Part]:
@@ -139,17 +141,17 @@ class VaeTask:
     def _loss(self, step: int, generator: torch.Generator) -> PartLoss:
         """Weighted reconstruction error plus KL of one batch."""
         weights = self.recipe.loss
-        pixels = self._pixels(step, generator)
-        with half_precision():
+        pixels = self._pixels(step, generator).to(self.device)
+        with half_precision(self.device):
             posterior = self.module.encode(pixels).latent_dist
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
-        noise = torch.randn(mean.shape, generator=generator)
+        noise = torch.randn(mean.shape, generator=generator).to(self.device)
         latents = mean + noise * torch.exp(0.5 * logvar)
         if weights.latent_noise:
             extra = torch.randn(mean.shape, generator=generator) / self.module.config.scaling_factor
             amount = weights.latent_noise * torch.rand(len(mean), 1, 1, 1, generator=generator)
-            latents = latents + amount * extra
-        with half_precision():
+            latents = latents + (amount * extra).to(self.device)
+        with half_precision(self.device):
             decoded = self.module.decode(latents).sample.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).sum(dim=(1, 2, 3)).mean()
         error = decoded - pixels
@@ -197,9 +199,8 @@ class VaeTask:
         result, latents = {}, []
         for number in (1, 2, 3):
             shares = [float(number == k) for k in (1, 2, 3)]
-            pixels = world_source.pictures(
-                world_source.scenes(EVAL_SEED + number, 0, 48, shares), self.recipe.data.size_px
-            )
+            scenes = world_source.scenes(EVAL_SEED + number, 0, 48, shares)
+            pixels = world_source.pictures(scenes, self.recipe.data.size_px).to(self.device)
             mean = self.module.encode(pixels).latent_dist.mean
             latents.append(mean)
             decoded = self.module.decode(mean).sample.clamp(-1, 1)

@@ -35,7 +35,7 @@ def measure(vae: AutoencoderKL, seed: int) -> tuple[dict[str, float], Tensor]:
         scenes = view_scenes(view, seed, 0, "test")
         for first in range(0, len(scenes), _BATCH):
             part = scenes[first : first + _BATCH]
-            pixels = pictures(part, view.px)
+            pixels = pictures(part, view.px).to(vae.device)
             mean = vae.encode(pixels).latent_dist.mean
             if view is SAMPLE:
                 seen.append(mean.transpose(0, 1).flatten(1))
@@ -76,7 +76,7 @@ def uneven(latents: Tensor) -> Tensor:
     """
     halves = [half.transpose(0, 1).flatten(1).float() for half in latents.chunk(2)]
     means = [half.mean(dim=1) for half in halves]
-    unit = torch.eye(latents.shape[1])
+    unit = torch.eye(latents.shape[1], device=latents.device)
     off = [half @ half.T / half.shape[1] - unit for half in halves]
     return (means[0] * means[1]).mean() + (off[0] * off[1]).sum() / latents.shape[1]
 
@@ -87,7 +87,7 @@ def color_distances(vae: AutoencoderKL, seed: int, unit: Tensor) -> dict[str, fl
     found: dict[str, list[float]] = {}
     for first in range(0, len(scenes), _BATCH):
         part = scenes[first : first + _BATCH]
-        mean = vae.encode(pictures(part, SAMPLE.px)).latent_dist.mean.flatten(2) / unit
+        mean = vae.encode(pictures(part, SAMPLE.px).to(vae.device)).latent_dist.mean.flatten(2) / unit
         far = (mean - mean.median(dim=2, keepdim=True).values).norm(dim=1).amax(dim=1)
         for scene, value in zip(part, far.tolist(), strict=True):
             found.setdefault(scene.objects[0].color, []).append(value)

@@ -23,12 +23,12 @@ from og2.conditioning.vlm import tokenize
 from og2.data import conversations, world_source
 from og2.data.conversations import Conversation
 from og2.data.sight import CellWords, cell_labels, missed
+from og2.device import DeviceName, chosen_device, half_precision
 from og2.errors import ConfigError
 from og2.files import replaced
 from og2.train.distributed import Parallel, process_group, rank, world_size
 from og2.train.loop import RunConfig, train
 from og2.train.optim import OptimConfig
-from og2.train.precision import half_precision
 from og2.train.task import Part, PartLoss
 from og2.train.vlm_model import VlmModelConfig, build_vlm, start_from
 from og2.world.spec import Scene, WorldName
@@ -71,6 +71,7 @@ class VlmRecipe:
     data: VlmDataConfig = VlmDataConfig()
     loss: VlmLossConfig = VlmLossConfig()
     start: Path | None = None
+    device: DeviceName = "auto"
 
 
 def run(recipe: VlmRecipe) -> None:
@@ -121,10 +122,13 @@ class VlmTask:
         self.mllm = build_vlm(recipe.model, self.processor)
         if recipe.start is not None:
             start_from(self.mllm, self.processor, recipe.start)
-        # Measured on a CPU: the fused kernel's backward costs more than the whole of plain attention.
-        self.mllm.set_attn_implementation("eager")
+        self.device = chosen_device(recipe.device)
+        if (
+            self.device.type == "cpu"
+        ):  # there the fused kernel's backward costs more than all of plain attention
+            self.mllm.set_attn_implementation("eager")
         self.cell_words = CellWords.of(recipe.data.world)
-        self.module = _WithHeads(self.mllm, self.vocabulary, sum(self.cell_words.sizes))
+        self.module = _WithHeads(self.mllm, self.vocabulary, sum(self.cell_words.sizes)).to(self.device)
         self.parallel = Parallel(self.module)
         self.texts = [
             t for path in recipe.data.text_files for t in path.read_text(encoding="utf-8").splitlines()
@@ -146,7 +150,7 @@ class VlmTask:
     def _loss(self, batch: _Batch, counts: Mapping[str, float]) -> PartLoss:
         """Next-token losses and the heads' losses, each summed over what `counts` counts."""
         loss, ids = self.recipe.loss, batch.inputs["input_ids"]
-        with half_precision():
+        with half_precision(self.device):
             states = self._states(batch)
             is_next = batch.valid[:, 1:]
             logits = self.mllm.lm_head(states[:, :-1][is_next])
@@ -184,7 +188,7 @@ class VlmTask:
         right: dict[str, list[float]] = {}
         for first in range(0, 160, 32):
             batch = self._batch(EVAL_SEED, range(first, first + 32))
-            with half_precision():
+            with half_precision(self.device):
                 states = self._states(batch)
                 best = self.mllm.lm_head(states).argmax(dim=-1)
             hits = best[:, :-1] == batch.inputs["input_ids"][:, 1:]
@@ -211,7 +215,9 @@ class VlmTask:
             return states.new_zeros(())
         seen = states[batch.inputs["input_ids"] == self.mllm.config.image_token_id]
         cells = self.recipe.data.size_px // (self.recipe.model.patch_size_px * self.recipe.model.merge_size)
-        labels = torch.cat([cell_labels(scene, cells, self.cell_words) for scene in batch.scenes])
+        labels = torch.cat([cell_labels(scene, cells, self.cell_words) for scene in batch.scenes]).to(
+            self.device
+        )
         return missed(self.module.sight(seen).float(), labels, self.cell_words)
 
     def _batch(self, seed: int, indices: Sequence[int]) -> _Batch:
@@ -232,7 +238,9 @@ class VlmTask:
         if scenes:
             inputs |= self._picture_inputs(scenes)
             inputs["mm_token_type_ids"] = (ids == self.mllm.config.image_token_id).int()
-        return _Batch(inputs, said, valid, [row.answers for row in rows], scenes)
+        here = {name: tensor.to(self.device) for name, tensor in inputs.items()}
+        answers = [row.answers for row in rows]
+        return _Batch(here, said.to(self.device), valid.to(self.device), answers, scenes)
 
     def _picture_inputs(self, scenes: Sequence[Scene]) -> dict[str, Tensor]:
         pixels = world_source.pictures(scenes, self.recipe.data.size_px)

@@ -8,25 +8,25 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from og2.train import precision
+from og2 import device
 
 
 @pytest.fixture(autouse=True)
 def _asked_anew() -> Iterator[None]:
-    precision.computes_half.cache_clear()
+    device.computes_half.cache_clear()
     yield
-    precision.computes_half.cache_clear()
+    device.computes_half.cache_clear()
 
 
 def product_dtype() -> torch.dtype:
-    with precision.half_precision():
+    with device.half_precision(torch.device("cpu")):
         return (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
 
 
 def test_a_cpu_without_bfloat16_computes_in_float32_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(precision, "has_products", lambda dtype: dtype == torch.float32)
+    monkeypatch.setattr(device, "has_products", lambda dtype: dtype == torch.float32)
     with caplog.at_level(logging.WARNING):
         assert [product_dtype(), product_dtype()] == [torch.float32] * 2
     assert [record.message for record in caplog.records] == [
@@ -37,6 +37,6 @@ def test_a_cpu_without_bfloat16_computes_in_float32_and_says_so_once(
 def test_a_cpu_with_bfloat16_computes_in_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(precision, "has_products", lambda dtype: True)  # noqa: ARG005
+    monkeypatch.setattr(device, "has_products", lambda dtype: True)  # noqa: ARG005
     assert product_dtype() == torch.bfloat16
     assert not caplog.records
