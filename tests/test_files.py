@@ -55,7 +55,7 @@ def test_a_folder_is_replaced_whole_or_stays(tmp_path: Path) -> None:
         write("four", "bad")
     assert [p.name for p in folder.iterdir()] == ["three"]
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
-    folder.rename(tmp_path / ".model.old")  # as a process leaves it that is killed between the two moves
+    folder.rename(tmp_path / ".model.og2-old")  # as a process leaves it that is killed between the two moves
     with pytest.raises(CheckpointError):
         write("four", "bad")
     assert [p.name for p in folder.iterdir()] == ["three"]

@@ -250,7 +250,7 @@ def test_a_failed_swap_puts_the_old_folder_back(components, tmp_path, monkeypatc
     rename = Path.rename
 
     def fails_for_new(self: Path, other: Path) -> Path:
-        if self.name == ".copy.new":
+        if self.name == ".copy.og2-new":
             raise fault
         return rename(self, other)
 

@@ -40,7 +40,7 @@ def replaced(folder: Path, write: Callable[[Path], object]) -> None:
 
     Raises: CheckpointError when the disk refuses; what was there then still is.
     """
-    fresh, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    fresh, old = (folder.with_name(f".{folder.name}.og2-{end}") for end in ("new", "old"))
     try:
         _put_back(old, folder)  # of a process that was killed between the two moves
         for place in (fresh, old):

@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start_logging()
     try:
         run_recipe(options.recipe, options.overrides)
-    except Og2Error as error:
+    except (Og2Error, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0
