@@ -185,11 +185,8 @@ def _encoded(vae: AutoencoderKL, scenes: Sequence[Scene], recipe: LatentsRecipe)
 
 def encode_texts(recipe: LatentsRecipe) -> dict[str, Tensor]:
     """Features of all prompts, see `encode_suffixes`; the last is the empty prompt."""
-    mllm = (
-        Qwen2_5_VLForConditionalGeneration.from_pretrained(recipe.mllm)
-        .eval()
-        .to(chosen_device(recipe.device))
-    )
+    mllm = Qwen2_5_VLForConditionalGeneration.from_pretrained(recipe.mllm).eval()
+    mllm.to(chosen_device(recipe.device))
     mllm.set_attn_implementation("eager")
     processor = load_processor(recipe.processor)
     texts = [render_chat(i.prompt, 0) if i.is_chat else render_prompt(i.prompt) for i in items(recipe.pool)]

@@ -157,10 +157,8 @@ class FlowTask:
                     f"loss.layer={recipe.loss.layer}; layers whose states go on are 1 to {last}"
                 )
             asked = CellWords.of(recipe.data.pool.world)
-            self.head, watched = (
-                SightHead(recipe.model.hidden_size, asked).to(self.device),
-                recipe.loss.layer - 1,
-            )
+            self.head = SightHead(recipe.model.hidden_size, asked).to(self.device)
+            watched = recipe.loss.layer - 1
             self.module = nn.ModuleDict({"transformer": self.transformer, "head": self.head})
             self.kinds = ("loss", "sight")
         self.networks = TrainedNetworks(self.transformer, watched=watched)
@@ -182,7 +180,7 @@ class FlowTask:
         del step, module
         if self._judge is None:
             pool = self.recipe.data.pool
-            self._judge = Judge(self.recipe.evaluation, pool.size_px, self.device, pool.world)
+            self._judge = Judge(self.recipe.evaluation, pool.size_px, pool.world, self.device)
         return self._judge.scores(self.transformer)
 
     def export(self, folder: Path, module: nn.Module) -> None:
@@ -225,9 +223,7 @@ class FlowTask:
 class Judge:
     """Fixed unseen prompts and edits, drawn with fixed seeds and scored from pixels."""
 
-    def __init__(
-        self, config: FlowEvalConfig, size_px: int, device: torch.device, world: str = "plain"
-    ) -> None:
+    def __init__(self, config: FlowEvalConfig, size_px: int, world: str, device: torch.device) -> None:
         self.config = config
         self.vae = AutoencoderKL.from_pretrained(config.vae).eval().to(device)
         mllm = Qwen2_5_VLForConditionalGeneration.from_pretrained(config.mllm).eval().to(device)

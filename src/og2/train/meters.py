@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from og2.device import computes_half
+from og2.device import has_products
 from og2.train.distributed import gathered, world_size
 from og2.train.task import Figures, Part
 
@@ -122,8 +122,9 @@ def _names(rows: Sequence[str]) -> str:
 def matrix_rate(device: torch.device) -> float:
     """FLOP/s of the device's fastest matrix products, float32 or bfloat16, best of ten each."""
     size = PROBE_SIZE[device.type]
+    has_half = device.type != "cpu" or has_products(torch.bfloat16)
     best = float("inf")
-    for dtype in (torch.float32, *((torch.bfloat16,) if computes_half(device.type) else ())):
+    for dtype in (torch.float32, torch.bfloat16) if has_half else (torch.float32,):
         a = torch.ones(size, size, dtype=dtype, device=device)
         for _ in range(10):
             _wait_for(device)

@@ -123,9 +123,8 @@ class VlmTask:
         if recipe.start is not None:
             start_from(self.mllm, self.processor, recipe.start)
         self.device = chosen_device(recipe.device)
-        if (
-            self.device.type == "cpu"
-        ):  # there the fused kernel's backward costs more than all of plain attention
+        if self.device.type == "cpu":
+            # Measured there: the fused kernel's backward costs more than the whole of plain attention.
             self.mllm.set_attn_implementation("eager")
         self.cell_words = CellWords.of(recipe.data.world)
         self.module = _WithHeads(self.mllm, self.vocabulary, sum(self.cell_words.sizes)).to(self.device)
@@ -215,10 +214,8 @@ class VlmTask:
             return states.new_zeros(())
         seen = states[batch.inputs["input_ids"] == self.mllm.config.image_token_id]
         cells = self.recipe.data.size_px // (self.recipe.model.patch_size_px * self.recipe.model.merge_size)
-        labels = torch.cat([cell_labels(scene, cells, self.cell_words) for scene in batch.scenes]).to(
-            self.device
-        )
-        return missed(self.module.sight(seen).float(), labels, self.cell_words)
+        labels = torch.cat([cell_labels(scene, cells, self.cell_words) for scene in batch.scenes])
+        return missed(self.module.sight(seen).float(), labels.to(self.device), self.cell_words)
 
     def _batch(self, seed: int, indices: Sequence[int]) -> _Batch:
         data = self.recipe.data
