@@ -58,7 +58,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "evals": {"world", "pipeline", "request", "data"},
     "footprint": {"model"},
-    "doctor": {"request", "pipeline", "model", "conditioning", "footprint"},
+    "doctor": {"device", "request", "pipeline", "model", "conditioning", "footprint"},
     "cli": {
         "request",
         "presets",

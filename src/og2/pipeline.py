@@ -107,6 +107,7 @@ class OmniGen2Pipeline(AdaptedPipeline):
         can. Raises: CheckpointError.
         """
         from og2.model.weights import load_components
+        from og2.model.wide import widen
 
         found = load_components(
             pretrained_model_name_or_path, dtype or torch_dtype, revision, local_files_only, transformer_path
@@ -117,6 +118,8 @@ class OmniGen2Pipeline(AdaptedPipeline):
         pipe.transformer_hash = found.transformer_fingerprint
         if can_fuse(pipe.transformer) if fuse is None else fuse:
             fuse_blocks(pipe.transformer)
+        widen(pipe.vae)
+        widen(pipe.mllm)
         return pipe
 
     def save_pretrained(self, save_directory: str | Path, max_shard_size: int | str = "5GB") -> None:  # type: ignore[override]
