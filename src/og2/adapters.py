@@ -16,6 +16,7 @@ from diffusers.loaders.lora_base import LoraBaseMixin
 
 from og2.model.fused import fuse, unfuse
 from og2.model.lora import attach, merge, read_adapter
+from og2.model.wide import widen
 from og2.placement import PlacedPipeline, can_fuse, is_fused
 from og2.presets import Profile
 
@@ -53,6 +54,7 @@ class AdaptedPipeline(LoraBaseMixin, PlacedPipeline):
             if was_fused and not known and can_fuse(self.transformer):
                 fuse(self.transformer)
             raise
+        widen(self.transformer)
         said = f"LoRA {adapter.path.name} ({adapter.file_hash}) at {scale:g}"
         if adapter.base_hash and self.transformer_hash and adapter.base_hash != self.transformer_hash:
             said += "; it was trained on other weights than these"

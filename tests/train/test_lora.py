@@ -11,13 +11,17 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small_runs import MODEL, recipe
+from torch import nn
 
 from og2 import OmniGen2Pipeline
 from og2.cli import run as og2
 from og2.errors import CheckpointError, ConfigError
+from og2.model import wide
+from og2.model.fused import fuse
 from og2.model.lora import WEIGHTS, attach, merge, read_adapter, transformer_hash
 from og2.model.transformer import OmniGen2Transformer2DModel, Sequence
 from og2.model.weights import load_transformer
+from og2.placement import is_fused
 from og2.train.export import ExportConfig, export_run
 from og2.train.run import RESOLVED, keep_resolved
 from og2.train.transformer import run
@@ -132,6 +136,20 @@ def test_generate_draws_with_it_at_a_scale_and_says_so(
     assert int(differences.abs().max()) <= 1
     pipe.unload_lora_weights()
     assert pipe.adapter_notes == ()
+
+
+def test_in_bfloat16_without_its_instructions_what_lies_under_an_adapter_computes_in_float32(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wide, "has_products", lambda dtype: dtype == torch.float32)
+    pipe = OmniGen2Pipeline.from_pretrained(MODEL, dtype=torch.bfloat16)
+    pipe.load_lora_weights(file)
+    kinds = {type(module) for module in pipe.transformer.modules() if hasattr(module, "in_features")}
+    assert nn.Linear not in kinds
+    assert wide.WideLinear in kinds
+    pipe.unload_lora_weights()
+    fuse(pipe.transformer)
+    assert is_fused(pipe.transformer)
 
 
 def test_an_adapter_that_does_not_belong_is_refused_or_said(file: Path, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from og2.model.elementwise import norm_floor, norm_weight, normed, plus_normed, 
 from og2.model.packed_linear import PackedLinear, batch_product
 from og2.model.packing import Segments
 from og2.model.transformer import OmniGen2Transformer2DModel
+from og2.model.wide import WideLinear
 
 # Below this many keys the stock attention kernel is faster than blocks of matrix products.
 MIN_BLOCKED_KEYS = 192
@@ -100,7 +101,7 @@ def _check(model: OmniGen2Transformer2DModel) -> None:
         if isinstance(module, FusedBlock):
             raise ConfigError("the model is fused already")
         is_linear = isinstance(module, nn.Linear) or hasattr(module, "in_features")
-        if is_linear and type(module) is not nn.Linear:
+        if is_linear and type(module) not in (nn.Linear, WideLinear):
             raise ConfigError(
                 f"cannot fuse {name}, a {type(module).__module__}.{type(module).__name__}; "
                 "merge or unload adapters first, and leave quantized models as they are"
