@@ -19,7 +19,7 @@ DeviceName: TypeAlias = Literal["auto", "cpu", "cuda"]
 def chosen_device(asked: DeviceName) -> torch.device:
     """The device that a recipe's `device` stands for.   Raises: ConfigError when it is not here."""
     if asked == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device cuda is asked for, but there is none here; use auto or cpu")
+        raise ConfigError("device=cuda, but there is none here; use auto or cpu")
     if asked != "cpu" and torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
