@@ -40,3 +40,9 @@ def test_a_cpu_with_bfloat16_computes_in_it(
     monkeypatch.setattr(device, "has_products", lambda dtype: True)  # noqa: ARG005
     assert product_dtype() == torch.bfloat16
     assert not caplog.records
+
+
+def test_a_build_of_torch_without_onednn_is_asked_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.delattr(torch.ops, "mkldnn")
+    assert device.has_products(torch.bfloat16)

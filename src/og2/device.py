@@ -44,5 +44,10 @@ def computes_half(device_type: str) -> bool:
 
 
 def has_products(dtype: torch.dtype) -> bool:
-    """Whether this CPU multiplies matrices of this dtype, float32 or bfloat16, as such."""
-    return dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    """Whether this CPU multiplies matrices of this dtype, float32 or bfloat16, as such, for all torch knows.
+
+    A build without oneDNN (macOS) knows nothing of it.
+    """
+    if dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():
+        return True
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
