@@ -122,9 +122,10 @@ def _names(rows: Sequence[str]) -> str:
 def matrix_rate(device: torch.device) -> float:
     """FLOP/s of the device's fastest matrix products, float32 or bfloat16, best of ten each."""
     size = PROBE_SIZE[device.type]
-    has_half = device.type != "cpu" or has_products(torch.bfloat16)
     best = float("inf")
-    for dtype in (torch.float32, torch.bfloat16) if has_half else (torch.float32,):
+    for dtype in (torch.float32, torch.bfloat16):
+        if device.type == "cpu" and not has_products(dtype):
+            continue
         a = torch.ones(size, size, dtype=dtype, device=device)
         for _ in range(10):
             _wait_for(device)
