@@ -7,6 +7,7 @@ found in the same run, with prepacked weights, the same threads and the same dty
 Plain: `plain_transformer.py`.
 Ours (after `og2.model.fused.fuse`) and plain run in turns of a few steps; times are medians of turns.
 Both must give the same numbers, else the run fails.
+Products alone: `products.py`, in the same turns.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import torch
 from plain_transformer import PlainTransformer
+from products import Products
 from torch import Tensor
 
 from og2.device import has_products
@@ -67,7 +69,9 @@ class Measured:
     floor_s: float
     plain_s: float
     ours_s: float
+    products_s: float
     ours_over_floor: float
+    products_over_floor: float
     plain_over_ours: float
     difference: float
 
@@ -128,20 +132,23 @@ def measure(case: Case, dtype: torch.dtype, mini: dict, rounds: int, clock: Cloc
     expected = plain_step()
     fuse(model)
     our_step = request.our_step(model)
+    with Products() as products:
+        our_step()
     difference = ((our_step() - expected).norm() / expected.norm()).item()
     probes = rate_probes(config, max(request.sequence_lengths), dtype)
-    plain_s, ours_s, rates = [], [], []
+    plain_s, ours_s, products_s, rates = [], [], [], []
     for _ in range(rounds):
         rates.append(best_rate(probes, clock))
         plain_s.append(turn(plain_step, clock))
         ours_s.append(turn(our_step, clock))
-    needed = needed_flop(config, request)
-    rate, ours = max(rates), statistics.median(ours_s)
-    plain = statistics.median(plain_s)
+        products_s.append(turn(products.repeat, clock))
+    needed, rate = needed_flop(config, request), max(rates)
+    plain, ours, alone = map(statistics.median, (plain_s, ours_s, products_s))
     return Measured(
         model=case.model, case=case.name, dtype=str(dtype).removeprefix("torch."), needed_gflop=needed / 1e9,
         best_rate_gflop_per_s=rate / 1e9, floor_s=needed / rate, plain_s=plain, ours_s=ours,
-        ours_over_floor=ours * rate / needed, plain_over_ours=plain / ours, difference=difference,
+        products_s=alone, ours_over_floor=ours * rate / needed, products_over_floor=alone * rate / needed,
+        plain_over_ours=plain / ours, difference=difference,
     )  # fmt: skip
 
 
@@ -305,6 +312,7 @@ def as_line(m: Measured) -> str:
     return (
         f"{m.model:6} {m.case:15} {m.dtype:8}  {m.needed_gflop:7.1f} GFLOP, {m.best_rate_gflop_per_s:3.0f}/s"
         f"  floor {m.floor_s:7.4f} s  ours {m.ours_s:7.4f} s = {m.ours_over_floor:4.2f} floor"
+        f" (products alone {m.products_over_floor:4.2f})"
         f"  plain {m.plain_s:7.4f} s = {m.plain_over_ours:4.2f} ours  difference {m.difference:.1e}"
         f"  {verdict(m)}"
     )
