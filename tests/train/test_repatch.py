@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from og2.data.latents import PoolConfig
+from og2.data.pool_packs import PoolDataConfig
 from og2.errors import ConfigError
 from og2.model.packing import patchify
 from og2.model.transformer import OmniGen2Transformer2DModel
-from og2.train.flow import FlowModelConfig, make_transformer
+from og2.train.flow import FlowEvalConfig, FlowModelConfig, FlowRecipe, make_task, make_transformer
+from og2.train.loop import RunConfig
+from og2.train.optim import OptimConfig
 
 SIZES = FlowModelConfig(
     in_channels=3,
@@ -68,3 +72,40 @@ def test_all_other_weights_are_taken_over(coarse: Path) -> None:
 def test_weights_of_another_size_are_refused(coarse: Path, change: dict[str, int], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         make_transformer(FlowModelConfig(**{**vars(SIZES), **change}), coarse)
+
+
+def test_a_body_is_all_but_what_reads_and_writes_latents(coarse: Path) -> None:
+    trained = OmniGen2Transformer2DModel.from_pretrained(coarse).state_dict()
+    torch.manual_seed(1)
+    sizes = FlowModelConfig(**{**vars(SIZES), "patch_size": 4, "in_channels": 5})
+    new = make_transformer(sizes, start_body=coarse)
+    other = {
+        name
+        for name, value in new.state_dict().items()
+        if value.shape != trained[name].shape or not torch.equal(value, trained[name])
+    }
+    assert other == {
+        f"{layer}.{kind}"
+        for layer in ("x_embedder", "ref_image_patch_embedder", "norm_out.linear_2")
+        for kind in ("weight", "bias")
+    }
+    assert new.patch_size == 4
+    assert new.in_channels == 5
+
+
+def test_a_body_of_another_width_is_refused(coarse: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model.num_layers=2, but the weights in .* have 1"):
+        make_transformer(FlowModelConfig(**{**vars(SIZES), "num_layers": 2}), start_body=coarse)
+
+
+def test_weights_and_a_body_to_begin_from_are_not_both_named(tmp_path: Path) -> None:
+    recipe = FlowRecipe(
+        run=RunConfig(tmp_path),
+        optim=OptimConfig(lr=1e-3),
+        data=PoolDataConfig(tmp_path, PoolConfig()),
+        evaluation=FlowEvalConfig(tmp_path, tmp_path, tmp_path),
+        start=tmp_path,
+        start_body=tmp_path,
+    )
+    with pytest.raises(ConfigError, match="start and start_body"):
+        make_task(recipe)

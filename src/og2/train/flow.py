@@ -37,7 +37,7 @@ from og2.train.network import FlowInputs, TrainedNetworks, flow_errors
 from og2.train.objective import TimeConfig, sample_times
 from og2.train.optim import OptimConfig
 from og2.train.preview import PreviewConfig, Wish, decode, draw
-from og2.train.repatch import repatched
+from og2.train.repatch import give_body, repatched
 from og2.train.task import Part, PartLoss, Work
 from og2.world.language import describe
 from og2.world.render import render_batch
@@ -93,6 +93,8 @@ class FlowRecipe:
     """The recipe `kind: flow`; `start`: a transformer folder to go on from instead of fresh weights.
 
     Its patches may be a multiple of the model's (og2.train.repatch), its other sizes are the same.
+    start_body: a transformer folder to take everything from but what reads and writes latents; these may be
+    of another VAE and in other patches.
     compile: compile each block of the transformer (og2.train.compiled).
     """
 
@@ -104,6 +106,7 @@ class FlowRecipe:
     time: TimeConfig = field(default_factory=TimeConfig)
     loss: FlowLossConfig = FlowLossConfig()
     start: Path | None = None
+    start_body: Path | None = None
     compile: bool = False
     device: DeviceName = "auto"
 
@@ -142,7 +145,9 @@ class FlowTask:
     def __init__(self, recipe: FlowRecipe) -> None:
         self.recipe = recipe
         self.device = chosen_device(recipe.device)
-        self.transformer = make_transformer(recipe.model, recipe.start).to(self.device)
+        if recipe.start is not None and recipe.start_body is not None:
+            raise ConfigError("start and start_body both name weights to begin from; give one of them")
+        self.transformer = make_transformer(recipe.model, recipe.start, recipe.start_body).to(self.device)
         if recipe.compile:
             compile_blocks(self.transformer, self.device)
         elif self.device.type == "cpu":
@@ -275,16 +280,27 @@ class Judge:
         return (mean - self.vae.config.shift_factor) * self.vae.config.scaling_factor
 
 
-def make_transformer(config: FlowModelConfig, start: Path | None = None) -> OmniGen2Transformer2DModel:
-    """A transformer with fresh weights, or with those of the folder `start`, repatched where patches differ.
+def make_transformer(
+    config: FlowModelConfig, start: Path | None = None, start_body: Path | None = None
+) -> OmniGen2Transformer2DModel:
+    """A transformer with fresh weights, with those of `start`, repatched where patches differ, or its body's.
 
-    Raises: ConfigError when `start` is of another size in anything but its patches.
+    Raises: ConfigError when weights to begin from are of another size, in anything but their patches or, for
+    a body, latents.
     """
-    if start is None:
-        return OmniGen2Transformer2DModel(**vars(config))
-    found = OmniGen2Transformer2DModel.from_pretrained(start)
+    if start is not None:
+        found = _of_same_size(config, start, {"patch_size"})
+        return found if found.patch_size == config.patch_size else repatched(found, config.patch_size)
+    fresh = OmniGen2Transformer2DModel(**vars(config))
+    if start_body is not None:
+        give_body(_of_same_size(config, start_body, {"patch_size", "in_channels"}), fresh)
+    return fresh
+
+
+def _of_same_size(config: FlowModelConfig, folder: Path, free: set[str]) -> OmniGen2Transformer2DModel:
+    found = OmniGen2Transformer2DModel.from_pretrained(folder)
     for name, asked in vars(config).items():
         has = found.config[name]
-        if name != "patch_size" and asked != (tuple(has) if isinstance(asked, tuple) else has):
-            raise ConfigError(f"model.{name}={asked}, but the weights in {start} have {has}; say the same")
-    return found if found.patch_size == config.patch_size else repatched(found, config.patch_size)
+        if name not in free and asked != (tuple(has) if isinstance(asked, tuple) else has):
+            raise ConfigError(f"model.{name}={asked}, but the weights in {folder} have {has}; say the same")
+    return found

@@ -1,7 +1,8 @@
-"""A transformer with finer patches from one with coarse ones: what it knows need not be learned again.
+"""A transformer with other patches from one that is trained: what it knows need not be learned again.
 
 Coarse patches make training cheap where pictures are small, at a quarter of the tokens; what they blur inside
-a patch, the finer model learns from there on.
+a patch, the finer model learns from there on. Where latents are of another VAE, all but their way in and out
+may still be taken over: words, layouts and outlines are in the body.
 """
 
 from __future__ import annotations
@@ -10,6 +11,16 @@ import torch
 
 from og2.errors import ConfigError
 from og2.model.transformer import OmniGen2Transformer2DModel
+
+LATENT_LAYERS = (
+    "x_embedder.weight",
+    "x_embedder.bias",
+    "ref_image_patch_embedder.weight",
+    "ref_image_patch_embedder.bias",
+    "norm_out.linear_2.weight",
+    "norm_out.linear_2.bias",
+)
+"""What reads latents and what writes them."""
 
 
 @torch.no_grad()
@@ -32,3 +43,9 @@ def repatched(coarse: OmniGen2Transformer2DModel, patch_size: int) -> OmniGen2Tr
         tensors[name] = tensors[name].unflatten(0, (*parts, -1)).mean(dim=(0, 2)).flatten(0, 2)
     fine.load_state_dict(tensors)
     return fine
+
+
+def give_body(trained: OmniGen2Transformer2DModel, other: OmniGen2Transformer2DModel) -> None:
+    """Copies into `other`, in place, all weights of `trained` but those that read and write latents."""
+    own = other.state_dict()
+    other.load_state_dict({**trained.state_dict(), **{name: own[name] for name in LATENT_LAYERS}})
