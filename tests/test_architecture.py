@@ -60,6 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     "footprint": {"model"},
     "doctor": {"device", "request", "pipeline", "model", "conditioning", "footprint"},
     "cli": {
+        "device",
         "request",
         "presets",
         "pipeline",

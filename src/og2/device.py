@@ -1,8 +1,9 @@
-"""What computes, and in which arithmetic: bfloat16 where the device has it."""
+"""What computes, in which arithmetic (bfloat16 where the device has it), and with how much memory."""
 
 from __future__ import annotations
 
 import logging
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any, Literal, TypeAlias
@@ -51,3 +52,15 @@ def has_products(dtype: torch.dtype) -> bool:
     if dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():
         return True
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def peak_gb(device: torch.device) -> float:
+    """The most memory held so far, in GB: on an accelerator by tensors, else by this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

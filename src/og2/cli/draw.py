@@ -111,7 +111,10 @@ def _save(files: Sequence[Path], result: Result, decided: Mapping[str, Any]) -> 
 def _report(
     files: Sequence[Path], result: Result, timings: Mapping[str, float], decided: Mapping[str, Any]
 ) -> None:
+    from og2.device import chosen_device, peak_gb
+
     sizes = [list(picture.size) for picture in result.images]
+    most_gb = peak_gb(chosen_device("auto"))
     if decided.get("json"):
         report = {
             "files": [str(file) for file in files],
@@ -119,7 +122,7 @@ def _report(
             "sizes": sizes,
             "notes": list(result.notes),
             "timings": {name: round(value, 4) for name, value in timings.items()},
-            "peak_gb": round(loading.peak_gb(), 3),
+            "peak_gb": round(most_gb, 3),
             "model": decided.get("model") or "mini",
         }
         print(json.dumps(report))
@@ -129,4 +132,4 @@ def _report(
     for file, seed, (width, height) in zip(files, result.seeds, sizes, strict=True):
         print(f"{file}  seed {seed}  {width}x{height}")
     stages = (f"{name.removesuffix('_s').replace('_', ' ')} {value:.2f} s" for name, value in timings.items())
-    print("; ".join([*stages, f"peak {loading.peak_gb():.2f} GB"]))
+    print("; ".join([*stages, f"peak {most_gb:.2f} GB"]))

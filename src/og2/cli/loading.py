@@ -160,17 +160,3 @@ def say_model(settings: Mapping[str, Any]) -> None:
     """The remark that this is mini, where no model was named."""
     if settings.get("model") in (None, "mini"):
         say(MINI_LINE, settings)
-
-
-def peak_gb() -> float:
-    """The most memory held so far, in GB: of the accelerator if there is one, else of this process."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e9
-    if sys.platform == "win32":
-        return 0.0
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

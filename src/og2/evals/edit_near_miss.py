@@ -24,10 +24,11 @@ from og2.evals.near_miss import half_done as half_of_object
 from og2.evals.near_miss import side_damage as damage_beside
 from og2.evals.near_miss import wrong_value as wrong_color
 from og2.world.backdrop_words import same_name
+from og2.world.choose import pick
 from og2.world.creatures import with_pose
 from og2.world.glyphs import LETTERS
 from og2.world.palette import ARM_ANGLES_DEG, DIRECTIONS, MOUTHS, STYLES, TONES
-from og2.world.scenes import Scene, empty_scene, pick, place_object, world_named
+from og2.world.scenes import Scene, empty_scene, place_object, world_named
 
 _POSES = {
     "left_arm": tuple(ARM_ANGLES_DEG),

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from og2.world.choose import pick
 from og2.world.creatures import near_miss, visible_parts
 from og2.world.fills import second_tone
 from og2.world.glyphs import LETTERS
@@ -23,7 +24,7 @@ from og2.world.palette import COLORS
 from og2.world.props import GIZMO_PARTS, near_miss_gizmo
 from og2.world.render import render, render_batch
 from og2.world.requirements import SIZE_RELATIONS, ObjectRequirement, Requirements
-from og2.world.scenes import Object, Scene, World, pick, place_object, relation, sample_color
+from og2.world.scenes import Object, Scene, World, place_object, relation, sample_color
 from og2.world.spec import Edit
 
 Picture: TypeAlias = NDArray[np.uint8]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from og2.device import has_products
+from og2.device import has_products, peak_gb
 from og2.train.distributed import gathered, world_size
 from og2.train.task import Figures, Part
 
@@ -134,18 +133,6 @@ def matrix_rate(device: torch.device) -> float:
             _wait_for(device)
             best = min(best, time.perf_counter() - started)
     return 2.0 * size**3 / best
-
-
-def peak_gb(device: torch.device) -> float:
-    """The most memory held so far, in GB: on an accelerator by tensors, else by this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    if sys.platform == "win32":
-        return 0.0
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def _wait_for(device: torch.device) -> None:

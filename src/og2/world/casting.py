@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from numpy.random import Generator
 
 from og2.world import palette
+from og2.world.choose import pick
 from og2.world.creatures import Anatomy, Creature, Pose, creature_box, sample_anatomy, sample_pose
 from og2.world.props import Gizmo, Plate, gizmo_box, plate_box, sample_gizmo, sample_plate
-from og2.world.scenes import Box, Scene, fits, pick
+from og2.world.scenes import Box, Scene, fits
 from og2.world.strokes import painted_box
 
 # Radii as fractions of the side, by how many creatures and gizmos share the picture.

@@ -14,10 +14,11 @@ from numpy.random import Generator
 from og2.errors import RequestError
 from og2.world import palette
 from og2.world.casting import Room, place_creature, place_gizmo
+from og2.world.choose import pick_by_odds
 from og2.world.creatures import Anatomy, Creature, creature_box, sample_anatomy
 from og2.world.palette import ARM_ANGLES_DEG
 from og2.world.props import Gizmo, gizmo_box, sample_gizmo
-from og2.world.scenes import WORLDS, Box, Scene, empty_scene, has_gap, pick_by_odds
+from og2.world.scenes import WORLDS, Box, Scene, empty_scene, has_gap
 from og2.world.strokes import painted_box
 
 MAX_SUBJECTS = 3

@@ -24,6 +24,7 @@ from numpy.random import Generator
 
 from og2.errors import RequestError
 from og2.world import palette
+from og2.world.choose import pick
 from og2.world.palette import ARM_ANGLES_DEG, Lab
 from og2.world.split import split_of
 
@@ -143,11 +144,11 @@ def sample_pose(rng: Generator, like: Pose | None = None, fixed: dict[str, str] 
         raise RequestError(f"pose words {sorted(unknown)} are unknown")
     while True:
         words = {
-            "left_arm": _pick(rng, tuple(ARM_ANGLES_DEG)),
-            "right_arm": _pick(rng, tuple(ARM_ANGLES_DEG)),
-            "mouth": _pick(rng, palette.MOUTHS),
-            "facing": _pick(rng, palette.DIRECTIONS),
-            "gaze": _pick(rng, palette.DIRECTIONS),
+            "left_arm": pick(rng, tuple(ARM_ANGLES_DEG)),
+            "right_arm": pick(rng, tuple(ARM_ANGLES_DEG)),
+            "mouth": pick(rng, palette.MOUTHS),
+            "facing": pick(rng, palette.DIRECTIONS),
+            "gaze": pick(rng, palette.DIRECTIONS),
         }
         words.update(fixed or {})
         left, right = (
@@ -239,7 +240,3 @@ def _moved(rng: Generator, lab: Lab, distance: float, other: Lab) -> Lab:
 def _in_gamut(lab: Lab) -> bool:
     rgb = palette.lab_to_srgb(lab)
     return bool(rgb.min() >= 0.0 and rgb.max() <= 1.0)
-
-
-def _pick(rng: Generator, options: tuple[str, ...]) -> str:
-    return options[int(rng.integers(len(options)))]

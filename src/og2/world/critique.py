@@ -16,13 +16,14 @@ from numpy.random import Generator
 
 from og2.errors import RequestError
 from og2.world import palette
+from og2.world.choose import pick
 from og2.world.edit_words import words_of
 from og2.world.edits_objects import recolored, with_object
 from og2.world.language import FILL_WORDS, NUMBER_WORDS, count_phrase, phrase_of, relation_phrase
 from og2.world.prompts import is_larger
 from og2.world.questions import PLAIN_PLACES
 from og2.world.requirements import SIZE_RELATIONS, Defect, ObjectRequirement, Requirements
-from og2.world.scenes import Object, Scene, box_of, fits, pick, place_object, relation, world_named
+from og2.world.scenes import Object, Scene, box_of, fits, place_object, relation, world_named
 
 _WORDS = ("shape", "color", "size", "fill", "position")
 FAULTS = ("missing", "extra", "color", "shape", "moved")

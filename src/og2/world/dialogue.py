@@ -7,6 +7,7 @@ from dataclasses import replace
 from numpy.random import Generator
 
 from og2.world import palette
+from og2.world.choose import pick
 from og2.world.edit_words import words_of
 from og2.world.edits import sample_edit
 from og2.world.language import (
@@ -19,7 +20,7 @@ from og2.world.language import (
     phrase_of,
 )
 from og2.world.questions import PLAIN_PLACES, creature_phrase, gizmo_phrase, more_questions, plate_phrase
-from og2.world.scenes import Object, Scene, pick, sample_scene, world_named
+from og2.world.scenes import Object, Scene, sample_scene, world_named
 
 IMAGE_ANSWER = "<|img|>"  # what a chat answer is when a picture is wanted
 QUESTION_KINDS = ("count", "color", "shape", "where", "yes_no", "bigger", "background", "caption")

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from numpy.random import Generator
 
+from og2.world.choose import pick
 from og2.world.language import finish
 from og2.world.requirements import EditRequirements, ObjectRequirement
-from og2.world.scenes import Object, Scene, pick
+from og2.world.scenes import Object, Scene
 
 _POLITE_SHARE = 0.08
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from numpy.random import Generator
 
 from og2.errors import RequestError
+from og2.world.choose import pick
 from og2.world.edit_words import Edit
 from og2.world.edits_combined import make_hybrid, make_multi_turn
 from og2.world.edits_objects import (
@@ -29,7 +30,7 @@ from og2.world.edits_pictures import (
     make_text,
     make_tone,
 )
-from og2.world.scenes import World, pick, world_named
+from og2.world.scenes import World, world_named
 
 EDIT_KINDS = ("recolour", "add", "remove")  # of the plain world
 _MAKERS: dict[str, Callable[[Generator, str, World], Edit | None]] = {

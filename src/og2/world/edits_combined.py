@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from numpy.random import Generator
 
 from og2.world import palette
+from og2.world.choose import pick
 from og2.world.edit_words import Edit, Turn, say, words_of
 from og2.world.edits_objects import (
     Change,
@@ -21,7 +22,7 @@ from og2.world.edits_objects import (
 )
 from og2.world.language import finish
 from og2.world.requirements import EditRequirements
-from og2.world.scenes import Scene, World, pick
+from og2.world.scenes import Scene, World
 
 _CHANGES: dict[str, ChangeMaker] = {
     "recolour": change_recolour,

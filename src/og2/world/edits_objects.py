@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from numpy.random import Generator
 
 from og2.world import palette
+from og2.world.choose import pick
 from og2.world.edit_words import Edit, reference, say, words_of
 from og2.world.fills import sample_fill, second_tone
 from og2.world.language import FILL_WORDS, noun_phrase, phrase_of, place_phrase, relation_phrase
@@ -19,7 +20,6 @@ from og2.world.scenes import (
     World,
     box_of,
     fits,
-    pick,
     place_object,
     relation,
     sample_color,

@@ -8,13 +8,14 @@ from numpy.random import Generator
 
 from og2.world import palette
 from og2.world.casting import Room, place_creature, place_plate, with_text
+from og2.world.choose import pick, pick_by_odds
 from og2.world.creatures import EYE_GAP, RANGES, with_pose
 from og2.world.edit_words import Edit, reference, say, words_of
 from og2.world.edits_objects import distinct_scene
 from og2.world.glyphs import WORDS
 from og2.world.language import EMPTY_PHRASES
 from og2.world.requirements import CreatureRequirement, EditRequirements
-from og2.world.scenes import Scene, World, empty_scene, pick, pick_by_odds, place_object
+from og2.world.scenes import Scene, World, empty_scene, place_object
 from og2.world.split import split_of
 
 WHITE: palette.Lab = (100.0, 0.0, 0.0)

@@ -14,11 +14,12 @@ from numpy.random import Generator
 from og2.errors import RequestError
 from og2.world import palette
 from og2.world.casting import Room, column_of, place_creature, place_gizmo
+from og2.world.choose import pick, pick_by_odds
 from og2.world.creatures import Anatomy, Creature, Pose, creature_box, sample_anatomy, sample_pose
 from og2.world.language import backdrop_phrase, finish, join, relation_phrase
 from og2.world.props import Gizmo, gizmo_box, sample_gizmo
 from og2.world.requirements import CreatureRequirement, GizmoRequirement, Reference, Requirements
-from og2.world.scenes import WORLDS, Box, Scene, empty_scene, pick, pick_by_odds, relation_of_boxes
+from og2.world.scenes import WORLDS, Box, Scene, empty_scene, relation_of_boxes
 from og2.world.split import SPLITS
 from og2.world.strokes import painted_box
 

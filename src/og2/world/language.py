@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 from numpy.random import Generator
 
+from og2.world.choose import pick
 from og2.world.requirements import ObjectRequirement, Requirements
-from og2.world.scenes import Object, Scene, pick, relation
+from og2.world.scenes import Object, Scene, relation
 
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight")
 SHAPE_PLURALS = {

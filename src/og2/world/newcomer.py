@@ -13,9 +13,10 @@ import numpy as np
 from numpy.random import Generator
 
 from og2.world import palette
+from og2.world.choose import pick
 from og2.world.language import backdrop_phrase, place_phrase
 from og2.world.palette import Lab
-from og2.world.scenes import Object, Scene, pick
+from og2.world.scenes import Object, Scene
 from og2.world.shapes import outline_box
 
 NAME = "zib"

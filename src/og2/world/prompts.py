@@ -14,6 +14,7 @@ from numpy.random import Generator
 
 from og2.errors import RequestError
 from og2.world import palette
+from og2.world.choose import pick
 from og2.world.language import (
     backdrop_phrase,
     count_phrase,
@@ -32,7 +33,6 @@ from og2.world.scenes import (
     box_of,
     empty_scene,
     fits,
-    pick,
     place_object,
     relation,
     world_named,

@@ -9,6 +9,7 @@ from numpy.random import Generator
 
 from og2.errors import RequestError
 from og2.world import palette
+from og2.world.choose import pick
 from og2.world.fills import Fill, sample_fill
 from og2.world.glyphs import GLYPH_HEIGHT, LETTER_PITCH, LETTERS, MAX_LETTERS, MIN_LETTERS, WORDS
 from og2.world.palette import Lab
@@ -65,12 +66,12 @@ def sample_gizmo(rng: Generator, x: float, y: float, radius: float, split: str =
     """A random gizmo there; about one in ten combinations of its parts' shapes and colour is held out."""
     colors = tuple(name for name in palette.COLORS if name not in ("white", "black"))
     while True:
-        body, cap = _pick(rng, GIZMO_BODIES), _pick(rng, GIZMO_CAPS)
-        emblem, color = _pick(rng, GIZMO_EMBLEMS), _pick(rng, colors)
+        body, cap = pick(rng, GIZMO_BODIES), pick(rng, GIZMO_CAPS)
+        emblem, color = pick(rng, GIZMO_EMBLEMS), pick(rng, colors)
         if split_of(("gizmo", body, cap, emblem, color)) != split:
             continue
         body_lab = _jitter(rng, palette.COLORS[color])
-        fill = sample_fill(rng, _pick(rng, palette.FILLS), color, body_lab)
+        fill = sample_fill(rng, pick(rng, palette.FILLS), color, body_lab)
         return Gizmo(
             body=body,
             body_color=color,
@@ -95,10 +96,10 @@ def near_miss_gizmo(rng: Generator, gizmo: Gizmo, part: str) -> Gizmo:
     """
     if part in ("body", "cap", "emblem"):
         options = {"body": GIZMO_BODIES, "cap": GIZMO_CAPS, "emblem": GIZMO_EMBLEMS}[part]
-        return replace(gizmo, **{part: _pick(rng, tuple(o for o in options if o != getattr(gizmo, part)))})
+        return replace(gizmo, **{part: pick(rng, tuple(o for o in options if o != getattr(gizmo, part)))})
     if part == "fill":
         now = gizmo.fill.kind if gizmo.fill else "flat"
-        kind = _pick(rng, tuple(f for f in palette.FILLS if f != now))
+        kind = pick(rng, tuple(f for f in palette.FILLS if f != now))
         return replace(gizmo, fill=sample_fill(rng, kind, gizmo.body_color, gizmo.body_lab))
     if part in ("cap_lab", "emblem_lab"):
         tones = (gizmo.body_lab, getattr(gizmo, part), *((gizmo.fill.lab,) if gizmo.fill else ()))
@@ -118,9 +119,9 @@ def sample_plate(rng: Generator, text: str | None = None, split: str = "train") 
     Raises: RequestError when the text is not 2 to 6 capital letters.
     """
     if text is None:
-        text = _pick(rng, tuple(w for w in WORDS if split_of(("word", w)) == split))
+        text = pick(rng, tuple(w for w in WORDS if split_of(("word", w)) == split))
     check_text(text)
-    lab = _jitter(rng, palette.COLORS[_pick(rng, tuple(palette.COLORS))])
+    lab = _jitter(rng, palette.COLORS[pick(rng, tuple(palette.COLORS))])
     ink = "white" if lab[0] < 62.0 else "black"
     plate = Plate(text, lab, palette.COLORS[ink], 0.5, 0.5, float(rng.uniform(*CELL)))
     left, top, right, bottom = plate_box(plate)
@@ -164,7 +165,3 @@ def _jitter(rng: Generator, lab: Lab) -> Lab:
         if rgb.min() >= -0.01 and rgb.max() <= 1.01 and new[0] >= palette.COLORS["black"][0] - 4:
             return new
     return lab
-
-
-def _pick(rng: Generator, options: tuple[str, ...]) -> str:
-    return options[int(rng.integers(len(options)))]

@@ -8,11 +8,12 @@ from numpy.random import Generator
 
 from og2.world import palette
 from og2.world.casting import column_of
+from og2.world.choose import pick
 from og2.world.creatures import Creature, creature_box
 from og2.world.language import FILL_WORDS, NUMBER_WORDS, SHAPE_PLURALS, relation_phrase
 from og2.world.prompts import is_larger
 from og2.world.props import Gizmo, Plate, gizmo_box
-from og2.world.scenes import Object, Scene, pick, relation
+from og2.world.scenes import Object, Scene, relation
 
 MORE_KINDS = ("relation", "compare", "fill", "text", "pose", "creatures", "none", "backdrop")
 PLAIN_PLACES: dict[str, str] = {

@@ -23,6 +23,7 @@ from numpy.random import Generator
 from og2.errors import RequestError
 from og2.world import palette
 from og2.world.backdrops import Backdrop, sample_backdrop
+from og2.world.choose import pick, pick_by_odds
 from og2.world.creatures import Creature, creature_box
 from og2.world.fills import Fill, sample_fill
 from og2.world.palette import Lab
@@ -145,11 +146,6 @@ class Scene:
         return self.backdrop.kind if self.backdrop else "plain"
 
 
-def pick(rng: Generator, options: tuple[str, ...]) -> str:
-    """One of the options, uniformly."""
-    return options[int(rng.integers(len(options)))]
-
-
 def world_named(name: str) -> World:
     """The world of that name.   Raises: RequestError for any but "plain" and "full"."""
     if name not in WORLDS:
@@ -209,12 +205,6 @@ def empty_scene(rng: Generator, world: World, kind: str | None = None, name: str
         return Scene((), background, _jitter(rng, palette.BACKGROUNDS[background], palette.BACKGROUND_SIGMA))
     backdrop = sample_backdrop(rng, kind, name)
     return Scene((), backdrop.name, backdrop.labs[0], backdrop)
-
-
-def pick_by_odds(rng: Generator, odds: dict[str, float]) -> str:
-    """One of the names, with these odds."""
-    names = tuple(odds)
-    return names[int(np.searchsorted(np.cumsum(list(odds.values())), rng.random() * 0.999999, side="right"))]
 
 
 def place_object(
