@@ -53,7 +53,7 @@ def cell_labels(scene: Scene, cells: int, asked: CellWords) -> Tensor:
     labels = torch.zeros(cells * cells, len(asked.words), dtype=torch.long)
     for (x, y), words in zip(_centres(scene), _words(scene, asked), strict=True):
         cell = min(int(y * cells), cells - 1) * cells + min(int(x * cells), cells - 1)
-        labels[cell] = _indices(words, asked)
+        labels[cell] = word_indices(words, asked)
     return labels
 
 
@@ -66,7 +66,7 @@ def covered_labels(scene: Scene, cells: int, asked: CellWords) -> Tensor:
     middles = (torch.arange(cells) + 0.5) / cells
     for (left, top, right, bottom), words in zip(boxes_of(scene), _words(scene, asked), strict=True):
         rows, columns = (middles > top) & (middles < bottom), (middles > left) & (middles < right)
-        labels[(rows[:, None] & columns).flatten()] = _indices(words, asked)
+        labels[(rows[:, None] & columns).flatten()] = word_indices(words, asked)
     return labels
 
 
@@ -90,7 +90,7 @@ def _words(scene: Scene, asked: CellWords) -> list[tuple[str | None, ...]]:
     return found
 
 
-def _indices(words: tuple[str | None, ...], asked: CellWords) -> Tensor:
+def word_indices(words: tuple[str | None, ...], asked: CellWords) -> Tensor:
     """The class of each kind of word, 0 where nothing is said."""
     said = (*words, *[None] * (len(asked.words) - len(words)))
     return torch.tensor([0 if w is None else 1 + k.index(w) for k, w in zip(asked.words, said, strict=True)])

@@ -22,6 +22,7 @@ from og2.conditioning.templates import END_OF_TEXT, IMAGE_PAD
 from og2.conditioning.vlm import tokenize
 from og2.data import conversations, world_source
 from og2.data.conversations import Conversation
+from og2.data.mentions import MENTION_WORDS, mentions, naming_tokens
 from og2.data.sight import CellWords, cell_labels, missed
 from og2.device import DeviceName, chosen_device, half_precision
 from og2.errors import ConfigError
@@ -50,11 +51,15 @@ class VlmDataConfig:
 
 @dataclass(frozen=True)
 class VlmLossConfig:
-    """Weights: of tokens that are not the model's to say, of the two recall heads, of the picture heads."""
+    """Weights: of tokens that are not the model's to say, of the two recall heads, of the picture heads.
+
+    mention: of asking words for what they mean in the picture (og2.data.mentions).
+    """
 
     prompt_tokens: float = 0.1
     recall: float = 0.2
     sight: float = 0.5
+    mention: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ class _WithHeads(nn.Module):
         width = mllm.lm_head.in_features
         self.recall = nn.Linear(width, 2 * vocabulary)
         self.sight = nn.Linear(width, sights)
+        self.mention = nn.Linear(width, sum(MENTION_WORDS.sizes))
 
 
 @dataclass
@@ -104,12 +110,14 @@ class _Batch:
     valid: Tensor  # (B, T)
     exchanges: list[list[tuple[str, int, int]]]  # per conversation: (kind, first, end) of each answer
     scenes: list[Scene]
+    mentioned: Tensor  # (B, T) True where a token means one thing in the picture
+    meanings: Tensor  # (mentioned, kinds of word) what is said of that
 
 
 class VlmTask:
     """The language model as the loop sees it."""
 
-    kinds = ("tokens", "recall", "sight")
+    kinds = ("tokens", "recall", "sight", "mention")
 
     def __init__(self, recipe: VlmRecipe) -> None:
         self.recipe = recipe
@@ -127,6 +135,7 @@ class VlmTask:
             # Measured there: the fused kernel's backward costs more than the whole of plain attention.
             self.mllm.set_attn_implementation("eager")
         self.cell_words = CellWords.of(recipe.data.world)
+        self.names = naming_tokens(self.processor)
         self.module = _WithHeads(self.mllm, self.vocabulary, sum(self.cell_words.sizes)).to(self.device)
         self.parallel = Parallel(self.module)
         self.texts = [
@@ -143,6 +152,7 @@ class VlmTask:
             "tokens": self._weights(batch).sum().item(),
             "recall": float(self._recalled(batch).sum()),
             "sight": float(is_picture.sum() * len(self.cell_words.sizes)),
+            "mention": float(batch.meanings.numel()),
         }
         return [Part(counts, lambda: self._loss(batch, counts))]
 
@@ -156,6 +166,8 @@ class VlmTask:
             tokens = functional.cross_entropy(logits.float(), ids[:, 1:][is_next], reduction="none")
             recall = self._recall_loss(states, batch)
             sight = self._sight_loss(states, batch)
+            meant = self.module.mention(states[batch.mentioned]).float()
+            mention = missed(meant, batch.meanings, MENTION_WORDS)
         said = batch.said[:, 1:][is_next].float()
         answers = (tokens.detach() * said).sum().item()
         return PartLoss(
@@ -163,11 +175,13 @@ class VlmTask:
                 "tokens": (tokens * self._weights(batch)).sum(),
                 "recall": loss.recall * recall,
                 "sight": loss.sight * sight,
+                "mention": loss.mention * mention,
             },
             {
                 "answer_loss": (answers, said.sum().item()),
                 "recall_loss": (recall.item(), counts["recall"]),
                 "sight_loss": (sight.item(), counts["sight"]),
+                "mention_loss": (mention.item(), counts["mention"]),
             },
         )
 
@@ -225,11 +239,16 @@ class VlmTask:
         pad = self.processor.token_id(END_OF_TEXT)
         length = max(len(row.ids) for row in rows)
         ids = torch.full((len(rows), length), pad)
-        said, valid = torch.zeros(2, len(rows), length, dtype=torch.bool)
+        said, valid, mentioned = torch.zeros(3, len(rows), length, dtype=torch.bool)
+        meanings = []
         for i, row in enumerate(rows):
             ids[i, : len(row.ids)] = torch.tensor(row.ids)
             said[i, : len(row.ids)] = torch.tensor(row.said)
             valid[i, : len(row.ids)] = True
+            if len(talks[i].scenes) == 1:
+                places, meant = mentions(row.ids, talks[i].scenes[0], self.names)
+                mentioned[i, places] = True
+                meanings.append(meant)
         inputs = {"input_ids": ids, "attention_mask": valid.long()}
         scenes = [scene for talk in talks for scene in talk.scenes]
         if scenes:
@@ -237,7 +256,11 @@ class VlmTask:
             inputs["mm_token_type_ids"] = (ids == self.mllm.config.image_token_id).int()
         here = {name: tensor.to(self.device) for name, tensor in inputs.items()}
         answers = [row.answers for row in rows]
-        return _Batch(here, said.to(self.device), valid.to(self.device), answers, scenes)
+        meant = (
+            torch.cat(meanings) if meanings else torch.zeros(0, len(MENTION_WORDS.words), dtype=torch.long)
+        )
+        masks = (mask.to(self.device) for mask in (said, valid))
+        return _Batch(here, *masks, answers, scenes, mentioned.to(self.device), meant.to(self.device))
 
     def _picture_inputs(self, scenes: Sequence[Scene]) -> dict[str, Tensor]:
         pixels = world_source.pictures(scenes, self.recipe.data.size_px)
