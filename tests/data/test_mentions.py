@@ -34,11 +34,11 @@ def _scene(*kinds: tuple[str, str]) -> Scene:
 def _meant(processor: Processor, text: str, scene: Scene) -> list[tuple[str, str, str]]:
     """Each word that means something, with the colour and shape of what it means."""
     ids = tokenize(processor, text)
-    places, labels = mentions(ids, scene, naming_tokens(processor))
     shapes, colors = MENTION_WORDS.words[:2]
-    said = ((colors[row[1] - 1], shapes[row[0] - 1]) for row in labels.tolist())
-    words = (processor.tokenizer.decode([ids[place]]).strip() for place in places)
-    return [(word, *pair) for word, pair in zip(words, said, strict=True)]
+    return [
+        (processor.tokenizer.decode([ids[place]]).strip(), colors[int(said[1]) - 1], shapes[int(said[0]) - 1])
+        for place, said in mentions(ids, scene, naming_tokens(processor))
+    ]
 
 
 def test_a_shape_or_a_colour_means_the_only_thing_that_has_it(processor: Processor) -> None:
@@ -61,6 +61,6 @@ def test_a_shape_behind_a_colour_means_what_is_both(processor: Processor) -> Non
 def test_all_that_is_said_of_a_thing_is_asked(processor: Processor) -> None:
     scene = _scene(("red", "star"))
     (thing,) = scene.objects
-    _, labels = mentions(tokenize(processor, "a star"), scene, naming_tokens(processor))
-    words = [kind[int(i) - 1] for kind, i in zip(MENTION_WORDS.words, labels[0], strict=True)]
+    ((_, said),) = mentions(tokenize(processor, "a star"), scene, naming_tokens(processor))
+    words = [kind[int(i) - 1] for kind, i in zip(MENTION_WORDS.words, said, strict=True)]
     assert words == ["star", "red", thing.size, thing.fill_name, thing.position]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from og2.conditioning.processor import Processor
@@ -25,22 +24,19 @@ def naming_tokens(processor: Processor) -> dict[int, str]:
     return {i: text for i, text in texts if text in ALL_SHAPES or text in COLORS}
 
 
-def mentions(ids: Sequence[int], scene: Scene, names: Mapping[int, str]) -> tuple[list[int], Tensor]:
-    """Places of tokens that mean one object of the scene, and what is said of it, (places, kinds of word).
+def mentions(ids: Sequence[int], scene: Scene, names: Mapping[int, str]) -> list[tuple[int, Tensor]]:
+    """Places of tokens that mean one object of the scene, each with what is said of it, (kinds of word,).
 
     A shape right behind a colour means both.
     """
-    places, labels = [], []
+    found = []
     for place, name in ((place, names[i]) for place, i in enumerate(ids) if i in names):
         before = names.get(ids[place - 1]) if place else None
         said = {name, before} if name in ALL_SHAPES and before in COLORS else {name}
         meant = [o for o in scene.objects if said <= {o.shape, o.color}]
         if len(meant) == 1:
-            places.append(place)
-            labels.append(_said_of(meant[0]))
-    return places, torch.stack(labels) if labels else torch.zeros(
-        0, len(MENTION_WORDS.words), dtype=torch.long
-    )
+            found.append((place, _said_of(meant[0])))
+    return found
 
 
 def _said_of(thing: Object) -> Tensor:

@@ -12,15 +12,8 @@ import torch
 from og2.errors import ConfigError
 from og2.model.transformer import OmniGen2Transformer2DModel
 
-LATENT_LAYERS = (
-    "x_embedder.weight",
-    "x_embedder.bias",
-    "ref_image_patch_embedder.weight",
-    "ref_image_patch_embedder.bias",
-    "norm_out.linear_2.weight",
-    "norm_out.linear_2.bias",
-)
-"""What reads latents and what writes them."""
+READING, WRITING = ("x_embedder", "ref_image_patch_embedder"), "norm_out.linear_2"
+"""The layers that read latents, and the one that writes them."""
 
 
 @torch.no_grad()
@@ -37,9 +30,9 @@ def repatched(coarse: OmniGen2Transformer2DModel, patch_size: int) -> OmniGen2Tr
     assert isinstance(fine, OmniGen2Transformer2DModel)
     parts = (old // patch_size, patch_size, old // patch_size, patch_size)
     tensors = coarse.state_dict()
-    for name in ("x_embedder.weight", "ref_image_patch_embedder.weight"):
+    for name in (f"{layer}.weight" for layer in READING):
         tensors[name] = tensors[name].unflatten(1, (*parts, channels)).sum(dim=(1, 3)).flatten(1)
-    for name in ("norm_out.linear_2.weight", "norm_out.linear_2.bias"):
+    for name in (f"{WRITING}.weight", f"{WRITING}.bias"):
         tensors[name] = tensors[name].unflatten(0, (*parts, -1)).mean(dim=(0, 2)).flatten(0, 2)
     fine.load_state_dict(tensors)
     return fine
@@ -47,5 +40,6 @@ def repatched(coarse: OmniGen2Transformer2DModel, patch_size: int) -> OmniGen2Tr
 
 def give_body(trained: OmniGen2Transformer2DModel, other: OmniGen2Transformer2DModel) -> None:
     """Copies into `other`, in place, all weights of `trained` but those that read and write latents."""
-    own = other.state_dict()
-    other.load_state_dict({**trained.state_dict(), **{name: own[name] for name in LATENT_LAYERS}})
+    layers = (*READING, WRITING)
+    own = {name: x for name, x in other.state_dict().items() if name.rpartition(".")[0] in layers}
+    other.load_state_dict({**trained.state_dict(), **own})

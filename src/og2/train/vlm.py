@@ -246,9 +246,9 @@ class VlmTask:
             said[i, : len(row.ids)] = torch.tensor(row.said)
             valid[i, : len(row.ids)] = True
             if len(talks[i].scenes) == 1:
-                places, meant = mentions(row.ids, talks[i].scenes[0], self.names)
-                mentioned[i, places] = True
-                meanings.append(meant)
+                for place, meaning in mentions(row.ids, talks[i].scenes[0], self.names):
+                    mentioned[i, place] = True
+                    meanings.append(meaning)
         inputs = {"input_ids": ids, "attention_mask": valid.long()}
         scenes = [scene for talk in talks for scene in talk.scenes]
         if scenes:
@@ -256,11 +256,10 @@ class VlmTask:
             inputs["mm_token_type_ids"] = (ids == self.mllm.config.image_token_id).int()
         here = {name: tensor.to(self.device) for name, tensor in inputs.items()}
         answers = [row.answers for row in rows]
-        meant = (
-            torch.cat(meanings) if meanings else torch.zeros(0, len(MENTION_WORDS.words), dtype=torch.long)
-        )
-        masks = (mask.to(self.device) for mask in (said, valid))
-        return _Batch(here, *masks, answers, scenes, mentioned.to(self.device), meant.to(self.device))
+        kinds = len(MENTION_WORDS.words)
+        meant = torch.stack(meanings) if meanings else torch.zeros(0, kinds, dtype=torch.long)
+        said, valid, mentioned, meant = (x.to(self.device) for x in (said, valid, mentioned, meant))
+        return _Batch(here, said, valid, answers, scenes, mentioned, meant)
 
     def _picture_inputs(self, scenes: Sequence[Scene]) -> dict[str, Tensor]:
         pixels = world_source.pictures(scenes, self.recipe.data.size_px)
