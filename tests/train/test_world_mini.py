@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -228,37 +231,43 @@ def test_a_model_with_another_tokenizer_begins_with_what_the_shipped_one_knows(f
 
 def _vlm_task(processor: Path, batch: int) -> VlmTask:
     sizes = VlmModelConfig(48, 1, 2, 1, 48, (4, 4, 4), vision_hidden_size=32, vision_depth=1)
-    data = VlmDataConfig(batch, "full", 128, FULL)
+    data = VlmDataConfig(batch, world="full", size_px=128, shares=FULL)
     return make_vlm_task(VlmRecipe(RunConfig(processor), OptimConfig(1e-3, 1), processor, sizes, data))
 
 
 def test_a_step_on_conversations_of_the_full_world_teaches_every_part(full_processor: Path) -> None:
     task = _vlm_task(full_processor, 6)
-    (part,) = task.parts(0, torch.Generator())
-    sum(part.compute().losses.values(), start=torch.zeros(())).backward()
+    for part in task.parts(0, torch.Generator()):
+        sum(part.compute().losses.values(), start=torch.zeros(())).backward()
     silent = [name for name, p in task.module.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
 
 
-def test_conversations_weigh_the_same_over_any_number_of_ranks(
+def test_conversations_weigh_the_same_over_any_number_of_ranks_and_parts(
     full_processor: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = _vlm_task(full_processor, 7)
 
-    def step(ranks: int) -> tuple[dict[str, float], dict[str, float]]:
+    def step(ranks: int) -> tuple[Mapping[str, float], Mapping[str, float]]:
         counts, losses = Counter[str](), Counter[str]()
         monkeypatch.setattr(vlm, "world_size", lambda: ranks)
         for own in range(ranks):
             monkeypatch.setattr(vlm, "rank", lambda own=own: own)
-            (part,) = task.parts(2, torch.Generator())
-            counts.update(part.counts)
-            losses.update({kind: value.item() for kind, value in part.compute().losses.items()})
+            for part in task.parts(2, torch.Generator()):
+                counts.update(part.counts)
+                losses.update({kind: value.item() for kind, value in part.compute().losses.items()})
         return counts, losses
 
     counts, losses = step(1)
     assert tuple(losses) == task.kinds
     for ranks in (2, 3, 7):
         again = step(ranks)
+        assert again[0] == pytest.approx(counts)
+        assert again[1] == pytest.approx(losses, rel=2e-3)
+    for size in (1, 3, 7):
+        task.recipe = replace(task.recipe, data=replace(task.recipe.data, part=size))
+        again = step(1)
+        assert len(task.parts(2, torch.Generator())) == math.ceil(7 / size)
         assert again[0] == pytest.approx(counts)
         assert again[1] == pytest.approx(losses, rel=2e-3)
     monkeypatch.setattr(vlm, "world_size", lambda: 8)

@@ -8,8 +8,10 @@ tokens what lies there (this makes seeing start early). The heads are not part o
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -36,13 +38,18 @@ from og2.world.spec import Scene, WorldName
 
 logger = logging.getLogger(__name__)
 EVAL_SEED = 900_101
+RECALLED_EVERY = 4
 
 
 @dataclass(frozen=True)
 class VlmDataConfig:
-    """Conversations per step (all ranks), their world and odds of their kinds (see data/conversations.py)."""
+    """Conversations per step (all ranks), their world and odds of their kinds (see data/conversations.py).
+
+    part: at most so many go through the model together; a rank's are put together by length, to pad less.
+    """
 
     batch: int = 32
+    part: int = 6
     world: WorldName = "plain"
     size_px: int = 64
     shares: tuple[float, ...] = (0.55, 0.2, 0.15, 0.1)
@@ -53,6 +60,7 @@ class VlmDataConfig:
 class VlmLossConfig:
     """Weights: of tokens that are not the model's to say, of the two recall heads, of the picture heads.
 
+    recall: every fourth text token is asked; which ones, a conversation's length says.
     mention: of asking words for what they mean in the picture (og2.data.mentions).
     """
 
@@ -146,7 +154,13 @@ class VlmTask:
         """This rank's share of the step's conversations: every one is some rank's."""
         del generator
         first, count = step * self.recipe.data.batch, self.recipe.data.batch
-        batch = self._batch(self.recipe.run.seed, range(first + rank(), first + count, world_size()))
+        own = range(first + rank(), first + count, world_size())
+        talks = sorted(self._talks(self.recipe.run.seed, own), key=lambda pair: len(pair[1].ids))
+        num_parts = math.ceil(len(talks) / self.recipe.data.part)
+        bounds = [len(talks) * i // num_parts for i in range(num_parts + 1)]
+        return [self._part(self._batch(talks[start:end])) for start, end in pairwise(bounds)]
+
+    def _part(self, batch: _Batch) -> Part:
         is_picture = batch.inputs["input_ids"] == self.mllm.config.image_token_id
         counts = {
             "tokens": self._weights(batch).sum().item(),
@@ -154,7 +168,7 @@ class VlmTask:
             "sight": float(is_picture.sum() * len(self.cell_words.sizes)),
             "mention": float(batch.meanings.numel()),
         }
-        return [Part(counts, lambda: self._loss(batch, counts))]
+        return Part(counts, lambda: self._loss(batch, counts))
 
     def _loss(self, batch: _Batch, counts: Mapping[str, float]) -> PartLoss:
         """Next-token losses and the heads' losses, each summed over what `counts` counts."""
@@ -191,16 +205,18 @@ class VlmTask:
         return said + self.recipe.loss.prompt_tokens * (1.0 - said)
 
     def _recalled(self, batch: _Batch) -> Tensor:
-        """Tokens (B, T - 1) of text after text: what the recall heads are asked for."""
+        """Tokens (B, T - 1) of text after text: a fourth of them is what the recall heads are asked for."""
         is_text = batch.valid & (batch.inputs["input_ids"] != self.mllm.config.image_token_id)
-        return is_text[:, 1:] & is_text[:, :-1]
+        places = torch.arange(is_text.shape[1] - 1, device=is_text.device)
+        is_asked = (places + batch.valid.sum(dim=1, keepdim=True)) % RECALLED_EVERY == 0
+        return is_text[:, 1:] & is_text[:, :-1] & is_asked
 
     def evaluate(self, step: int, module: nn.Module) -> dict[str, float]:
         """Share of answers that greedy decoding would give exactly, by kind, on unseen conversations."""
         del step, module
         right: dict[str, list[float]] = {}
         for first in range(0, 160, 32):
-            batch = self._batch(EVAL_SEED, range(first, first + 32))
+            batch = self._batch(self._talks(EVAL_SEED, range(first, first + 32)))
             with half_precision(self.device):
                 states = self._states(batch)
                 best = self.mllm.lm_head(states).argmax(dim=-1)
@@ -231,26 +247,29 @@ class VlmTask:
         labels = torch.cat([cell_labels(scene, cells, self.cell_words) for scene in batch.scenes])
         return missed(self.module.sight(seen).float(), labels.to(self.device), self.cell_words)
 
-    def _batch(self, seed: int, indices: Sequence[int]) -> _Batch:
+    def _talks(self, seed: int, indices: Sequence[int]) -> list[tuple[Conversation, _Row]]:
         data = self.recipe.data
         talks = [conversations.conversation(seed, i, data.shares, self.texts, data.world) for i in indices]
         cells = (data.size_px // (self.recipe.model.patch_size_px * self.recipe.model.merge_size)) ** 2
-        rows = [tokenize_conversation(talk, self.processor, cells) for talk in talks]
+        return [(talk, tokenize_conversation(talk, self.processor, cells)) for talk in talks]
+
+    def _batch(self, talks: Sequence[tuple[Conversation, _Row]]) -> _Batch:
+        rows = [row for _, row in talks]
         pad = self.processor.token_id(END_OF_TEXT)
         length = max(len(row.ids) for row in rows)
         ids = torch.full((len(rows), length), pad)
         said, valid, mentioned = torch.zeros(3, len(rows), length, dtype=torch.bool)
         meanings = []
-        for i, row in enumerate(rows):
+        for i, (talk, row) in enumerate(talks):
             ids[i, : len(row.ids)] = torch.tensor(row.ids)
             said[i, : len(row.ids)] = torch.tensor(row.said)
             valid[i, : len(row.ids)] = True
-            if len(talks[i].scenes) == 1:
-                for place, meaning in mentions(row.ids, talks[i].scenes[0], self.names):
+            if len(talk.scenes) == 1:
+                for place, meaning in mentions(row.ids, talk.scenes[0], self.names):
                     mentioned[i, place] = True
                     meanings.append(meaning)
         inputs = {"input_ids": ids, "attention_mask": valid.long()}
-        scenes = [scene for talk in talks for scene in talk.scenes]
+        scenes = [scene for talk, _ in talks for scene in talk.scenes]
         if scenes:
             inputs |= self._picture_inputs(scenes)
             inputs["mm_token_type_ids"] = (ids == self.mllm.config.image_token_id).int()
