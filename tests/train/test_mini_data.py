@@ -32,7 +32,7 @@ from og2.train.optim import OptimConfig
 from og2.train.tokenizer import TokenizerRecipe, run
 from og2.train.vlm import tokenize_conversation, vision_patches
 from og2.world.render import render_batch
-from og2.world.scenes import boxes_of
+from og2.world.scenes import Scene, boxes_of
 
 SHARES = (0.4, 0.2, 0.2, 0.2)
 
@@ -169,8 +169,28 @@ def test_the_full_pool_lists_drawings_edits_and_in_context_requests_of_the_train
     assert [len(i.references) for i in items[:13]] == [0] * 7 + [1] * 6
     assert all(i.references for i in items[13:])
     assert len({len(i.references) for i in items[13:]}) > 1
-    with pytest.raises(ConfigError, match="world: full"):
-        PoolConfig(num_contexts=3)
+    for wrong in ({"num_contexts": 3}, {"tasks": {"single": 1.0}}, {"plain_share": 0.5}):
+        with pytest.raises(ConfigError, match="world: full"):
+            PoolConfig(**wrong)
+
+
+def test_a_pool_chooses_its_tasks_and_how_many_drawings_show_only_what_is_asked_for() -> None:
+    def scenes(**options: Any) -> list[Scene]:
+        return [i.target for i in latents.items(replace(FULL_POOL, num_drawings=(60, 0, 0), **options))[:60]]
+
+    def bare(scene: Scene) -> bool:
+        return scene.backdrop is None and all(o.fill is None for o in scene.objects)
+
+    counted = scenes(tasks={"counting": 0.5, "two": 0.5})
+    assert all(len(s.objects) > 1 and not s.plates for s in counted)
+    shares = [sum(map(bare, scenes(plain_share=share))) / 60 for share in (0.0, 0.5, 1.0)]
+    assert shares[0] < 0.3 < shares[1] < 0.6 < shares[2]
+    with pytest.raises(ConfigError, match=r"\['triple'\] are unknown; there are single"):
+        PoolConfig(world="full", tasks={"triple": 1.0})
+    with pytest.raises(ConfigError, match="add up to 1"):
+        PoolConfig(world="full", tasks={"two": 0.5})
+    with pytest.raises(ConfigError, match="use a share from 0 to 1"):
+        PoolConfig(world="full", plain_share=1.5)
 
 
 def test_a_pack_of_in_context_requests_holds_every_samples_own_references(full_pool_folder: Path) -> None:

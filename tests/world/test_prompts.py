@@ -12,7 +12,16 @@ from og2.world.critique import find_defects, seen_in
 from og2.world.palette import ALL_SHAPES, SHAPES
 from og2.world.prompts import is_larger
 from og2.world.scenes import boxes_of, relation
-from og2.world.spec import PROMPT_TASKS, SPLITS, WORLDS, Requirements, sample_prompt, sample_scene, split_of
+from og2.world.spec import (
+    PROMPT_TASKS,
+    SPLITS,
+    WORLDS,
+    Requirements,
+    plainly,
+    sample_prompt,
+    sample_scene,
+    split_of,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
 PLAIN_TASKS = tuple(t for t in PROMPT_TASKS if t != "text")
@@ -25,6 +34,19 @@ def test_the_scene_of_a_prompt_meets_its_requirements(seed, task, split):
     assert find_defects(seen_in(prompt.scene), prompt.requirements) == ()
     assert len(prompt.scene.objects) == len(prompt.requirements.objects)
     assert len(prompt.scene.plates) == len(prompt.requirements.plates)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=SEEDS, task=st.sampled_from(PROMPT_TASKS))
+def test_a_prompt_is_met_by_a_plain_scene_with_nothing_but_what_it_asks_for(seed, task):
+    rng = np.random.default_rng(seed)
+    prompt = sample_prompt(rng, task)
+    scene, stated = plainly(rng, prompt), prompt.requirements
+    assert find_defects(seen_in(scene), stated) == ()
+    assert scene.backdrop is None or stated.backdrop == scene.backdrop_kind
+    is_fill_said = any(wanted.fill for wanted in stated.objects)
+    assert is_fill_said or all(o.fill is None and o.shading == 0 for o in scene.objects)
+    assert [o.key for o in scene.objects] == [o.key for o in prompt.scene.objects]
 
 
 @settings(max_examples=40, deadline=None)

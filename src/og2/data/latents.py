@@ -13,7 +13,7 @@ import logging
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -32,10 +32,13 @@ from og2.data.world_source import item_rng, pictures
 from og2.device import DeviceName, chosen_device, half_precision
 from og2.errors import ConfigError
 from og2.files import written
+from og2.world.choose import pick_by_odds
 from og2.world.spec import (
+    PROMPT_TASKS,
     Scene,
     WorldName,
     caption,
+    plainly,
     sample_edit,
     sample_incontext,
     sample_prompt,
@@ -56,7 +59,9 @@ class PoolConfig:
     """What the pool holds: drawings with 1, 2, 3 objects, and edits.   Units: counts; size_px pixels.
 
     world: in the full one drawings are of its prompts, whatever their number of objects (the sum of
-    num_drawings counts), edits of all its kinds, and there are num_contexts in-context requests.
+    num_drawings counts), edits of all its kinds, and there are num_contexts in-context requests. There,
+    tasks: shares of drawings by `PROMPT_TASKS`, which add up to 1; none: all alike. plain_share: of drawings,
+    those that show no pattern and no backdrop but what the prompt asks for (og2.world.prompts.plainly).
     """
 
     seed: int = 31
@@ -65,10 +70,18 @@ class PoolConfig:
     size_px: int = 64
     world: WorldName = "plain"
     num_contexts: int = 0
+    tasks: dict[str, float] = field(default_factory=dict)
+    plain_share: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.world == "plain" and self.num_contexts:
-            raise ConfigError(f"num_contexts={self.num_contexts}: the plain world has none; use world: full")
+        if self.world == "plain" and (self.num_contexts or self.tasks or self.plain_share):
+            raise ConfigError("num_contexts, tasks and plain_share are of the full world; use world: full")
+        if unknown := sorted(set(self.tasks) - set(PROMPT_TASKS)):
+            raise ConfigError(f"tasks: {unknown} are unknown; there are {', '.join(PROMPT_TASKS)}")
+        if self.tasks and (min(self.tasks.values()) < 0 or abs(sum(self.tasks.values()) - 1.0) > 1e-6):
+            raise ConfigError(f"tasks: {self.tasks}; shares are 0 or more and add up to 1")
+        if not 0.0 <= self.plain_share <= 1.0:
+            raise ConfigError(f"plain_share={self.plain_share}; use a share from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -137,8 +150,9 @@ def items(pool: PoolConfig) -> list[Item]:
 def _drawing(pool: PoolConfig, index: int, number: int) -> Item:
     rng = item_rng(pool.seed, index)
     if pool.world == "full":
-        prompt = sample_prompt(rng)
-        return Item(prompt.text, prompt.scene, is_chat=rng.random() < CHAT_SHARE)
+        prompt = sample_prompt(rng, pick_by_odds(rng, pool.tasks) if pool.tasks else None)
+        scene = plainly(rng, prompt) if rng.random() < pool.plain_share else prompt.scene
+        return Item(prompt.text, scene, is_chat=rng.random() < CHAT_SHARE)
     scene = sample_scene(rng, num_objects=number)
     return Item(caption(scene, rng), scene, is_chat=rng.random() < CHAT_SHARE)
 

@@ -20,7 +20,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForCond
 
 from og2.conditioning.processor import load_processor
 from og2.conditioning.vlm import encode_prompt
-from og2.data.latents import LatentPool
+from og2.data.latents import LatentPool, PoolConfig
 from og2.data.packing import Pack
 from og2.data.pool_packs import PoolDataConfig, PoolPacks
 from og2.data.sight import CellWords, missed
@@ -184,8 +184,7 @@ class FlowTask:
         """Scores of previews on unseen prompts and edits."""
         del step, module
         if self._judge is None:
-            pool = self.recipe.data.pool
-            self._judge = Judge(self.recipe.evaluation, pool.size_px, pool.world, self.device)
+            self._judge = Judge(self.recipe.evaluation, self.recipe.data.pool, self.device)
         return self._judge.scores(self.transformer)
 
     def export(self, folder: Path, module: nn.Module) -> None:
@@ -226,29 +225,30 @@ class FlowTask:
 
 
 class Judge:
-    """Fixed unseen prompts and edits, drawn with fixed seeds and scored from pixels."""
+    """Unseen prompts and edits of the pool's world and tasks, with fixed seeds, scored from pixels."""
 
-    def __init__(self, config: FlowEvalConfig, size_px: int, world: str, device: torch.device) -> None:
+    def __init__(self, config: FlowEvalConfig, pool: PoolConfig, device: torch.device) -> None:
         self.config = config
         self.vae = AutoencoderKL.from_pretrained(config.vae).eval().to(device)
         mllm = Qwen2_5_VLForConditionalGeneration.from_pretrained(config.mllm).eval().to(device)
         processor = load_processor(config.processor)
-        size = (size_px // 8, size_px // 8)
+        size = (pool.size_px // 8, pool.size_px // 8)
+        tasks = tuple(pool.tasks) or PROMPT_TASKS
         self.empty = encode_prompt(mllm, processor, "")
         self.requirements, self.drawings = [], []
         for index in range(config.num_drawings):
             rng = item_rng(EVAL_SEED, index)
             said = (
                 describe(sample_scene(rng, num_objects=1, split="test"), rng)
-                if world == "plain"
-                else sample_prompt(rng, PROMPT_TASKS[index % len(PROMPT_TASKS)], "test")
+                if pool.world == "plain"
+                else sample_prompt(rng, tasks[index % len(tasks)], "test")
             )
             self.requirements.append(said.requirements)
             self.drawings.append(Wish(encode_prompt(mllm, processor, said.text), (), size, index))
         self.edits, wishes = [], []
         for index in range(config.num_edits):
-            edit = sample_edit(item_rng(EVAL_SEED + 1, index), split="test", world=world)
-            source = render_batch([edit.source], size_px)
+            edit = sample_edit(item_rng(EVAL_SEED + 1, index), split="test", world=pool.world)
+            source = render_batch([edit.source], pool.size_px)
             latents = self._encode(source)
             self.edits.append((edit, source[0]))
             wishes.append(Wish(encode_prompt(mllm, processor, edit.instruction), (latents,), size, index))

@@ -103,6 +103,19 @@ def sample_prompt(
         return Prompt(task, finish(pick(rng, _OPENINGS).format(body), rng), wish.scene, stated)
 
 
+def plainly(rng: Generator, prompt: Prompt) -> Scene:
+    """The prompt's scene without what the words do not ask for: flat objects unless a fill is said, before a
+    plain backdrop unless one is said. It fulfils the prompt as well.
+    """
+    scene, stated = prompt.scene, prompt.requirements
+    if stated.background is None:
+        bare = empty_scene(rng, world_named("full"), "plain")
+        scene = replace(bare, objects=scene.objects, plates=scene.plates)
+    if any(wanted.fill for wanted in stated.objects):
+        return scene
+    return replace(scene, objects=tuple(replace(o, fill=None, shading=0.0) for o in scene.objects))
+
+
 def compose(
     rng: Generator,
     world: World,

@@ -31,7 +31,7 @@ from og2.world.edits import ALL_EDIT_KINDS, EDIT_KINDS, edit_kinds, sample_edit
 from og2.world.incontext import INCONTEXT_TASKS, InContext, sample_incontext
 from og2.world.language import Caption, caption, describe, requirements
 from og2.world.palette import ALL_SHAPES, BACKGROUNDS, COLORS, FILLS, POSITIONS, RELATIONS, SHAPES, SIZES
-from og2.world.prompts import PROMPT_TASKS, Prompt, sample_prompt
+from og2.world.prompts import PROMPT_TASKS, Prompt, plainly, sample_prompt
 from og2.world.requirements import EditRequirements, ObjectRequirement, Requirements
 from og2.world.scenes import WORLDS, Object, Scene, WorldName, sample_scene
 from og2.world.split import SPLITS, split_of
@@ -76,6 +76,7 @@ __all__ = [
     "format_reflection",
     "parse_reflection",
     "plain_caption",
+    "plainly",
     "questions",
     "reflect",
     "requirements",
