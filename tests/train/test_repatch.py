@@ -12,7 +12,7 @@ from og2.data.pool_packs import PoolDataConfig
 from og2.errors import ConfigError
 from og2.model.packing import patchify
 from og2.model.transformer import OmniGen2Transformer2DModel
-from og2.train.flow import FlowEvalConfig, FlowModelConfig, FlowRecipe, make_task, make_transformer
+from og2.train.flow import FlowEvalConfig, FlowModelConfig, FlowRecipe, make_transformer
 from og2.train.loop import RunConfig
 from og2.train.optim import OptimConfig
 
@@ -99,13 +99,12 @@ def test_a_body_of_another_width_is_refused(coarse: Path) -> None:
 
 
 def test_weights_and_a_body_to_begin_from_are_not_both_named(tmp_path: Path) -> None:
-    recipe = FlowRecipe(
-        run=RunConfig(tmp_path),
-        optim=OptimConfig(lr=1e-3),
-        data=PoolDataConfig(tmp_path, PoolConfig()),
-        evaluation=FlowEvalConfig(tmp_path, tmp_path, tmp_path),
-        start=tmp_path,
-        start_body=tmp_path,
-    )
     with pytest.raises(ConfigError, match="start and start_body"):
-        make_task(recipe)
+        FlowRecipe(
+            run=RunConfig(tmp_path),
+            optim=OptimConfig(lr=1e-3),
+            data=PoolDataConfig(tmp_path, PoolConfig()),
+            evaluation=FlowEvalConfig(tmp_path, tmp_path, tmp_path),
+            start=tmp_path,
+            start_body=tmp_path,
+        )

@@ -110,6 +110,10 @@ class FlowRecipe:
     compile: bool = False
     device: DeviceName = "auto"
 
+    def __post_init__(self) -> None:
+        if self.start is not None and self.start_body is not None:
+            raise ConfigError("start and start_body both name weights to begin from; give one of them")
+
 
 def run(recipe: FlowRecipe) -> None:
     """Train (or resume) the transformer of `recipe`."""
@@ -145,8 +149,6 @@ class FlowTask:
     def __init__(self, recipe: FlowRecipe) -> None:
         self.recipe = recipe
         self.device = chosen_device(recipe.device)
-        if recipe.start is not None and recipe.start_body is not None:
-            raise ConfigError("start and start_body both name weights to begin from; give one of them")
         self.transformer = make_transformer(recipe.model, recipe.start, recipe.start_body).to(self.device)
         if recipe.compile:
             compile_blocks(self.transformer, self.device)
