@@ -270,6 +270,8 @@ def test_conversations_weigh_the_same_over_any_number_of_ranks_and_parts(
         assert len(task.parts(2, torch.Generator())) == math.ceil(7 / size)
         assert again[0] == pytest.approx(counts)
         assert again[1] == pytest.approx(losses, rel=2e-3)
+    with pytest.raises(ConfigError, match="part=0; one conversation or more"):
+        VlmDataConfig(part=0)
     monkeypatch.setattr(vlm, "world_size", lambda: 8)
     with pytest.raises(ConfigError, match="each of 8 ranks needs a conversation"):
         _vlm_task(full_processor, 7)

@@ -75,7 +75,10 @@ class PoolConfig:
 
     def __post_init__(self) -> None:
         if self.world == "plain" and (self.num_contexts or self.tasks or self.plain_share):
-            raise ConfigError("num_contexts, tasks and plain_share are of the full world; use world: full")
+            raise ConfigError(
+                f"num_contexts={self.num_contexts}, tasks={self.tasks}, plain_share={self.plain_share}: "
+                "the plain world has none of these; use world: full"
+            )
         if unknown := sorted(set(self.tasks) - set(PROMPT_TASKS)):
             raise ConfigError(f"tasks: {unknown} are unknown; there are {', '.join(PROMPT_TASKS)}")
         if self.tasks and (min(self.tasks.values()) < 0 or abs(sum(self.tasks.values()) - 1.0) > 1e-6):

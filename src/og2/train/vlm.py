@@ -55,6 +55,10 @@ class VlmDataConfig:
     shares: tuple[float, ...] = (0.55, 0.2, 0.15, 0.1)
     text_files: tuple[Path, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.part < 1:
+            raise ConfigError(f"data.part={self.part}; one conversation or more goes through the model")
+
 
 @dataclass(frozen=True)
 class VlmLossConfig:
