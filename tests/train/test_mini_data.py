@@ -125,7 +125,10 @@ def pool_folder(tmp_path: Path) -> Path:
     }
     lengths = torch.tensor([4 + i % 2 for i in range(count)] + [2])
     starts = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)])
-    texts = {"prefix": torch.ones(5, 7).bfloat16(), "suffix": torch.rand(int(starts[-1]), 7).bfloat16()}
+    texts = {
+        "prefix": torch.ones(5, 7).bfloat16(),
+        "suffix": torch.rand(int(starts[-1]), 7, generator=generator).bfloat16(),
+    }
     save_file(pictures, tmp_path / "pictures.safetensors")
     save_file({**texts, "starts": starts}, tmp_path / "texts.safetensors")
     return tmp_path
@@ -373,10 +376,10 @@ def test_finer_tokens_share_the_labels_of_their_cell(pool_folder: Path) -> None:
 
 
 RECORDED = [
-    ([[5, 11, 7], [14, 16, 16]], [4773.498, 4583.716]),
-    ([[2, 0, 4], [18, 20, 14]], [4737.620, 4642.246]),
-    ([[7, 5, 11], [18, 18, 20]], [4574.695, 4426.219]),
-    ([[8, 0, 8], [17, 17, 19]], [4458.395, 4679.701]),
+    ([[5, 11, 7], [14, 16, 16]], [4773.885, 4585.374]),
+    ([[2, 0, 4], [18, 20, 14]], [4736.876, 4641.198]),
+    ([[7, 5, 11], [18, 18, 20]], [4574.600, 4425.434]),
+    ([[8, 0, 8], [17, 17, 19]], [4457.749, 4679.811]),
 ]
 """Per step and pack: samples of the pool, and the weighted loss."""
 
@@ -393,7 +396,7 @@ def test_steps_on_the_pool_are_those_of_the_runs_that_made_mini(pool_folder: Pat
         parts = task.parts(step, torch.Generator().manual_seed(step))
         assert [[int(name.removeprefix("pool:")) for name in part.ids] for part in parts] == drawn
         found = [part.compute() for part in parts]
-        assert [part.losses["loss"].item() for part in found] == pytest.approx(losses, rel=1e-3)
+        assert [part.losses["loss"].item() for part in found] == pytest.approx(losses, rel=5e-4)
         assert {"loss_draw", "loss_edit"} <= {name for part in found for name in part.figures}
 
 

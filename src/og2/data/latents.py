@@ -123,9 +123,11 @@ def run(recipe: LatentsRecipe) -> None:
     for stage in recipe.stages:
         if stage not in makers:
             raise ConfigError(f"stages: {stage!r} is unknown; use {' and '.join(makers)}")
-        path = recipe.folder / f"{stage}.safetensors"
+    paths = {stage: recipe.folder / f"{stage}.safetensors" for stage in recipe.stages}
+    samples = [] if all(path.exists() for path in paths.values()) else items(recipe.pool)
+    for stage, path in paths.items():
         if not path.exists():
-            _save(makers[stage](recipe), path)
+            _save(makers[stage](recipe, samples), path)
             if stage == "pictures":
                 shutil.rmtree(_parts_folder(recipe))
         logger.info("%s is ready", path)
@@ -161,10 +163,10 @@ def _drawing(pool: PoolConfig, index: int, number: int) -> Item:
 
 
 @torch.no_grad()
-def encode_pictures(recipe: LatentsRecipe) -> dict[str, Tensor]:
+def encode_pictures(recipe: LatentsRecipe, samples: Sequence[Item]) -> dict[str, Tensor]:
     """target_mean, target_std (N, 16, h, w) float16; source_*: all references, item after item."""
     vae = AutoencoderKL.from_pretrained(recipe.vae).eval().to(chosen_device(recipe.device))
-    samples, folder = items(recipe.pool), _parts_folder(recipe)
+    folder = _parts_folder(recipe)
     folder.mkdir(exist_ok=True)
     result = {}
     for name, scenes in (
@@ -200,13 +202,13 @@ def _encoded(vae: AutoencoderKL, scenes: Sequence[Scene], recipe: LatentsRecipe)
     return {"mean": torch.cat(means), "std": torch.cat(stds)}
 
 
-def encode_texts(recipe: LatentsRecipe) -> dict[str, Tensor]:
+def encode_texts(recipe: LatentsRecipe, samples: Sequence[Item]) -> dict[str, Tensor]:
     """Features of all prompts, see `encode_suffixes`; the last is the empty prompt."""
     mllm = Qwen2_5_VLForConditionalGeneration.from_pretrained(recipe.mllm).eval()
     mllm.to(chosen_device(recipe.device))
     mllm.set_attn_implementation("eager")
     processor = load_processor(recipe.processor)
-    texts = [render_chat(i.prompt, 0) if i.is_chat else render_prompt(i.prompt) for i in items(recipe.pool)]
+    texts = [render_chat(i.prompt, 0) if i.is_chat else render_prompt(i.prompt) for i in samples]
     return encode_suffixes(mllm, processor, [*texts, render_prompt(EMPTY)])
 
 
@@ -240,11 +242,11 @@ def encode_suffixes(
     return {"prefix": prefix, "suffix": torch.cat(rows), "starts": _starts([len(row) for row in rows])}
 
 
-def find_sights(recipe: LatentsRecipe) -> dict[str, Tensor]:
+def find_sights(recipe: LatentsRecipe, samples: Sequence[Item]) -> dict[str, Tensor]:
     """What covers each cell of the targets, see `covered_labels`: labels (N, cells * cells, kinds) uint8."""
     asked, cells = CellWords.of(recipe.pool.world), recipe.pool.size_px // CELL_PX
-    targets = [item.target for item in items(recipe.pool)]
-    return {"labels": torch.stack([covered_labels(t, cells, asked).to(torch.uint8) for t in targets])}
+    labels = [covered_labels(item.target, cells, asked).to(torch.uint8) for item in samples]
+    return {"labels": torch.stack(labels)}
 
 
 def _starts(lengths: Sequence[int]) -> Tensor:
