@@ -86,6 +86,20 @@ def test_everything_wrong_is_named_with_its_source_and_line(tmp_path: Path, proc
     assert not report.is_clean
 
 
+def test_a_row_that_no_pack_holds_is_named_as_training_names_it(tmp_path: Path, processor: Processor) -> None:
+    mixed = mixture(tmp_path, mixed_rows(9))
+    report = check_data(mixed, ReadConfig(), processor, CheckConfig(budget=20))
+    drawn = [
+        problem for problem in report.problems if "tokens, the budget of a pack is 20" in problem.message
+    ]
+    assert len(drawn) == report.num_bad > 0
+    longest = report.prompt_tokens["most"] if report.prompt_tokens else 0
+    largest = max(int(problem.message.split(" has ")[1].split()[0]) for problem in drawn)
+    assert check_data(mixed, ReadConfig(), processor, CheckConfig(budget=largest)).is_clean
+    assert not check_data(mixed, ReadConfig(), processor, CheckConfig(budget=largest - 1)).is_clean
+    assert largest > longest
+
+
 def test_workers_find_the_same_and_a_limit_looks_at_rows_spread_over_the_source(
     tmp_path: Path, processor: Processor
 ) -> None:

@@ -165,6 +165,11 @@ def test_missing_files_and_captions_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"s:1: cannot read gone.png"):
         opened("jsonl", tmp_path / "r.jsonl").example(0)
     folder = captioned(tmp_path / "f")
+    (folder / "a.txt").write_bytes("caf\u00e9".encode("latin-1"))
+    with pytest.raises(DataError, match=r"s:a.png: its caption is not UTF-8 \(byte 3 is 0xe9\)"):
+        opened("folder", folder).row(0)
+    (folder / "a.txt").write_text("caf\u00e9\n", encoding="utf-8-sig")
+    assert opened("folder", folder).row(0).instruction == "caf\u00e9"
     (folder / "b.txt").unlink()
     with pytest.raises(DataError, match=r"s:b.png: cannot read b.txt"):
         opened("folder", folder).row(1)

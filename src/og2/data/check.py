@@ -19,8 +19,9 @@ from og2.conditioning.processor import Processor
 from og2.conditioning.templates import render_prompt
 from og2.conditioning.vlm import tokenize
 from og2.data.cache import content_hash
-from og2.data.examples import ReadConfig, Reader
+from og2.data.examples import ReadConfig, Reader, Sample
 from og2.data.mix import Draw, Mixture
+from og2.data.packing import too_large
 from og2.data.rows import Example
 from og2.data.workers import Reading
 from og2.errors import DataError, RequestError
@@ -33,13 +34,16 @@ Progress = Callable[[int, int], None]
 class CheckConfig:
     """`max_rows`: rows of each source to look at, evenly spread; None for all. `num_draws`: draws to count.
 
-    `max_text_tokens`: longest prompt with its template. `max_listed`: problems and duplicates listed one by
-    one.
+    `max_text_tokens`: longest prompt with its template. `budget`: most tokens of a row that is drawn, its
+    text, inputs and target, of which a token shows `token_px` x `token_px`; None for no limit. `max_listed`:
+    problems and duplicates listed one by one.
     """
 
     max_rows: int | None = None
     num_draws: int = 10_000
     max_text_tokens: int = 888
+    budget: int | None = None
+    token_px: int = 16
     max_listed: int = 100
     workers: int = 0
 
@@ -121,7 +125,7 @@ def check_data(
     Raises: DataError when a worker died.
     """
     rows = RowNumbers(mixture, config.max_rows)
-    reading = Reading(_Inspector(rows, read, processor, config.max_text_tokens), config.workers)
+    reading = Reading(_Inspector(rows, read, processor, config), config.workers)
     try:
         facts = _counted(reading.map(range(len(rows))), len(rows), on_progress)
         return _report(rows, list(facts), config)
@@ -158,8 +162,8 @@ class RowNumbers:
 class _Inspector:
     """Looks at rows; sent to worker processes."""
 
-    def __init__(self, rows: RowNumbers, read: ReadConfig, processor: Processor, max_tokens: int) -> None:
-        self.rows, self.processor, self.max_tokens = rows, processor, max_tokens
+    def __init__(self, rows: RowNumbers, read: ReadConfig, processor: Processor, config: CheckConfig) -> None:
+        self.rows, self.processor, self.config = rows, processor, config
         self.reader = Reader(rows.mixture, read.without_chance())
 
     def describe(self, number: int) -> str:
@@ -187,12 +191,26 @@ class _Inspector:
                     Problem("same", row.id, f"{row.id}: the result is one of the inputs, unchanged")
                 )
         num_tokens = len(tokenize(self.processor, render_prompt(row.instruction)))
-        if num_tokens > self.max_tokens:
-            raise DataError(f"{row.id}: the prompt has {num_tokens} tokens; the limit is {self.max_tokens}")
+        limit = self.config.max_text_tokens
+        if num_tokens > limit:
+            raise DataError(f"{row.id}: the prompt has {num_tokens} tokens; the limit is {limit}")
+        self._check_size(sample, num_tokens)
         if not row.instruction.strip():
             problems.append(Problem("prompt", row.id, f"{row.id}: the prompt is empty"))
         count = len(sample.references)
         return _Facts(draw.source, row.id, row.task, target, size, count, num_tokens, tuple(problems))
+
+    def _check_size(self, sample: Sample, num_text_tokens: int) -> None:
+        """Raises: DataError for a row that is drawn and does not fit into a pack."""
+        if sample.target is None or self.config.budget is None:
+            return
+        shown = [picture.pixels for picture in (*sample.references, sample.target)]
+        side = self.config.token_px
+        size = num_text_tokens + sum(
+            (pixels.shape[0] // side) * (pixels.shape[1] // side) for pixels in shown if pixels is not None
+        )
+        if size > self.config.budget:
+            raise too_large(sample.row.id, size, self.config.budget)
 
 
 def _report(rows: RowNumbers, facts: list[_Facts], config: CheckConfig) -> Report:

@@ -16,6 +16,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 from transformers.modeling_utils import PreTrainedModel
 
 from og2.conditioning.images import preprocess
@@ -145,12 +146,13 @@ class Encoder:
                 "the limit "
                 f"max_text_tokens is {limit}"
             )
-        grid = inputs.get("image_grid_thw")
+        seen = {name: x.cpu() for name, x in inputs.items() if name != "input_ids"}
+        if "mm_token_type_ids" in seen:
+            seen["mm_token_type_ids"] = functional.pad(seen["mm_token_type_ids"], (0, len(said)))
         return Answer(
             input_ids=torch.cat([question, said]),
             said=torch.cat([torch.zeros(len(question)), torch.ones(len(said))]).bool(),
-            pixel_values=inputs["pixel_values"].cpu() if "pixel_values" in inputs else None,
-            image_grid_thw=None if grid is None else grid.cpu(),
+            **seen,
         )
 
     def _drawn(self, picture: SizedPicture, draw: int, slot: int, is_sampled: bool = True) -> Tensor:

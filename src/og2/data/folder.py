@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from og2.conditioning.reading import SUFFIXES
-from og2.data.rows import Example, Row, read_inside
+from og2.data.rows import Example, Row, decoded, read_inside
 from og2.data.sources import Place
 from og2.errors import ConfigError
 
@@ -50,9 +50,10 @@ class FolderSource:
         """Caption and names of picture `index`.   Raises: DataError when it has no caption."""
         name, row_id = self.files[index], self.row_id(index)
         caption = read_inside(self.folder, str(Path(name).with_suffix(".txt")), row_id)
+        text = decoded(caption, row_id).strip()
         task = self.task or ("edit" if self.inputs else "t2i")
         names = tuple(str(folder / name) for folder in self.inputs)
-        return Row(row_id, self.name, task, caption.decode("utf-8", "replace").strip(), names, name)
+        return Row(row_id, self.name, task, text, names, name)
 
     def example(self, index: int) -> Example:
         """Picture `index` with its caption, and its inputs."""

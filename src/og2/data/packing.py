@@ -21,7 +21,7 @@ from og2.errors import ConfigError, DataError
 class PackingConfig:
     """`budget`: tokens of a pack (text, references and targets together); `waiting`: items that may wait."""
 
-    budget: int = 4096
+    budget: int = 9216
     waiting: int = 8
 
 
@@ -29,14 +29,15 @@ class PackingConfig:
 class Answer:
     """A text-output row, ready for the language model: predict `input_ids` where `said` is true.
 
-    Shapes: input_ids (T,), said (T,) bool; pixel_values and image_grid_thw as the language model takes them,
-    None where the row has no picture.
+    Shapes: input_ids (T,), said (T,) bool; pixel_values, image_grid_thw and mm_token_type_ids (1, T) as the
+    language model takes them, None where the row has no picture (or the library does not know the last).
     """
 
     input_ids: Tensor
     said: Tensor
     pixel_values: Tensor | None = None
     image_grid_thw: Tensor | None = None
+    mm_token_type_ids: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -131,11 +132,7 @@ class Packer:
         """
         size = item.num_tokens(self.patch_size)
         if size > self.config.budget:
-            raise DataError(
-                f"{item.id} has {size} tokens, the budget of a pack is {self.config.budget}; raise budget, "
-                "or lower "
-                "max_pixels or input_pixels"
-            )
+            raise too_large(item.id, size, self.config.budget)
         if self._take(item, size):
             return None
         self._waiting.append(item)
@@ -186,6 +183,14 @@ def make_pack(items: Iterable[Item], patch_size: int = 2) -> Pack:
         answer_tasks=tuple(item.task for item in answered),
         num_tokens=sum(item.num_tokens(patch_size) for item in items),
         num_target_tokens=sum(picture_tokens(x, patch_size) for x in targets),
+    )
+
+
+def too_large(row_id: str, size: int, budget: int) -> DataError:
+    """What is wrong with a row of more tokens than a pack may have."""
+    return DataError(
+        f"{row_id} has {size} tokens, the budget of a pack is {budget}; raise budget, or lower max_pixels or "
+        "input_pixels"
     )
 
 

@@ -125,6 +125,17 @@ def parse_line(line: bytes, row_id: str, source: str, task: str | None = None) -
     return parse_row(tree, row_id, source, task)
 
 
+def decoded(caption: bytes, row_id: str) -> str:
+    """The text of a caption file, its byte-order mark left out.   Raises: DataError if it is not UTF-8."""
+    try:
+        return caption.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{row_id}: its caption is not UTF-8 (byte {error.start} is {caption[error.start]:#04x}); "
+            "save it as UTF-8"
+        ) from error
+
+
 def read_inside(root: Path, name: str, row_id: str) -> bytes:
     """The bytes of the file `name`, relative to `root` or absolute, which must lie inside `root`.
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from og2.conditioning.reading import SUFFIXES
-from og2.data.rows import Example, Row, parse_row
+from og2.data.rows import Example, Row, decoded, parse_row
 from og2.data.sources import Place
 from og2.errors import ConfigError, DataError
 
@@ -74,7 +74,7 @@ class ShardSource:
             raise DataError(
                 f"{row_id} has {len(pictures)} pictures ({', '.join(pictures)}); say which in its json"
             )
-        caption = self._read(record, "txt", row_id).decode("utf-8", "replace").strip()
+        caption = decoded(self._read(record, "txt", row_id), row_id).strip()
         return Row(row_id, self.name, self.task or "t2i", caption, (), pictures[0])
 
     def example(self, index: int) -> Example:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -113,9 +113,7 @@ class Parallel:
     """A module and how its gradients meet; `call` is what a step must call so that they do.
 
     With `fsdp`, `blocks` are sharded one by one and the rest together; the module is changed in place.
-    `half` gathers sharded weights in bfloat16. With one process `fsdp` and `ddp` are plain calls. `around` is
-    a context that holds for forward and backward both (which kernels may run: what is recomputed in the
-    backward must be what the forward did).
+    `half` gathers sharded weights in bfloat16. With one process `fsdp` and `ddp` are plain calls.
     """
 
     def __init__(
@@ -124,9 +122,8 @@ class Parallel:
         strategy: Strategy = "gradients",
         blocks: Sequence[nn.Module] = (),
         half: bool = False,
-        around: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
-        self.module, self.strategy, self.around = module, strategy, around
+        self.module, self.strategy = module, strategy
         self.call: nn.Module = module
         self._flat: Tensor | None = None
         if world_size() == 1:
@@ -155,7 +152,6 @@ class Parallel:
     def part(self, is_last: bool) -> Iterator[None]:
         """Around the forward and backward of one part: gradients meet in the last one."""
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self.around())
             if isinstance(self.call, FSDPModule):
                 self.call.set_requires_gradient_sync(is_last)
             if isinstance(self.call, DistributedDataParallel) and not is_last:

@@ -7,36 +7,19 @@ output counts nothing, runs them all the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from og2.data.packing import Answer, Pack
 from og2.model.transformer import OmniGen2Transformer2DModel
 from og2.model.transformer import Sequence as TokenSequence
 from og2.train.objective import noisy, squared_errors, time_bins
 from og2.train.task import Figures
-
-
-@contextmanager
-def plain_attention() -> Iterator[None]:
-    """Attention by matrix products, in the dtype of queries and keys.
-
-    On a CPU the backward of the fused kernel was measured slower at the lengths that models learn at here.
-    """
-    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
-    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
 
 
 @dataclass(frozen=True)
@@ -156,9 +139,10 @@ class TrainedNetworks(nn.Module):
     def _answer_loss(self, answer: Answer) -> Tensor:
         """Cross-entropy of the said tokens, summed, in float32."""
         assert self.mllm is not None
-        inputs: dict[str, Any] = {"input_ids": answer.input_ids[None], "use_cache": False}
-        if answer.pixel_values is not None:
-            inputs |= {"pixel_values": answer.pixel_values, "image_grid_thw": answer.image_grid_thw}
+        seen = ("pixel_values", "image_grid_thw", "mm_token_type_ids")
+        given = {name: getattr(answer, name) for name in seen}
+        inputs: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        inputs |= {"input_ids": answer.input_ids[None], "use_cache": False}
         logits = self.mllm(**inputs).logits[0, :-1][answer.said[1:]]
         return functional.cross_entropy(
             logits.float(), answer.input_ids[1:][answer.said[1:]], reduction="sum"

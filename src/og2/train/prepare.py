@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
 
 from og2.conditioning.processor import load_processor
 from og2.config import read_yaml
@@ -13,6 +17,7 @@ from og2.data.fill import FillConfig, FillReport, fill_cache
 from og2.data.mix import Mixture, open_mix, read_mix
 from og2.device import chosen_device
 from og2.errors import ConfigError
+from og2.model.transformer import OmniGen2Transformer2DModel
 from og2.model.weights import resolve_folder
 from og2.train.recipe import TransformerRecipe
 from og2.train.run import read_recipe
@@ -41,20 +46,35 @@ def check(
         if overrides:
             raise ConfigError(f"{path} is a mix, not a recipe; changes such as {overrides[0]} need a recipe")
         mixture = open_mix(read_mix(path), 0, path.parent)
-        yield path.stem, _checked(mixture, ReadConfig(), "mini", config, on_progress)
+        yield path.stem, _checked(mixture, ReadConfig(), resolve_folder("mini"), config, on_progress)
         return
     recipe = _recipe(path, overrides)
+    folder = resolve_folder(recipe.model)
+    longest = Qwen2_5_VLConfig.from_pretrained(folder / "mllm").get_text_config().max_position_embeddings
     for number, stage in enumerate(recipe.curriculum()):
         data = stage.data(recipe.data)
         mixture = open_mix(data.mix, recipe.run.seed + number)
-        yield stage.name, _checked(mixture, data.read, recipe.model, config, on_progress)
+        limits = replace(
+            config,
+            max_text_tokens=min(longest, data.encode.max_text_tokens or longest),
+            budget=data.loader.packing.budget,
+            token_px=_token_px(recipe, folder),
+        )
+        yield stage.name, _checked(mixture, data.read, folder, limits, on_progress)
+
+
+def _token_px(recipe: TransformerRecipe, folder: Path) -> int:
+    """Side of the area that one token of the transformer shows."""
+    vae = AutoencoderKL.load_config(folder / "vae")
+    stored = OmniGen2Transformer2DModel.load_config(folder / "transformer")
+    patch_size = recipe.fresh.patch_size if recipe.fresh else stored["patch_size"]
+    return patch_size * 2 ** (len(vae["block_out_channels"]) - 1)
 
 
 def _checked(
-    mixture: Mixture, read: ReadConfig, model: str, config: CheckConfig, on_progress: Progress | None
+    mixture: Mixture, read: ReadConfig, model: Path, config: CheckConfig, on_progress: Progress | None
 ) -> Report:
-    processor = load_processor(processor_folder(resolve_folder(model)))
-    return check_data(mixture, read, processor, config, on_progress)
+    return check_data(mixture, read, load_processor(processor_folder(model)), config, on_progress)
 
 
 def _recipe(path: Path, overrides: Sequence[str]) -> TransformerRecipe:
