@@ -129,6 +129,21 @@ def test_a_step_of_the_vae_computes_on_the_recipes_device(
     assert {p.grad.device.type for p in task.module.parameters() if p.grad is not None} == {"meta"}
 
 
+def test_latents_are_noised_alike_before_and_after_an_export(tmp_path: Path) -> None:
+    data, loss = VaeDataConfig(batch=2, size_px=32), VaeLossConfig(latent_noise=0.5)
+    task = make_task(
+        VaeRecipe(RunConfig(tmp_path), OptimConfig(1e-2, 40), VaeModelConfig((4, 4), 1, 3, 2), data, loss)
+    )
+
+    def value() -> float:
+        return task._loss(0, torch.Generator().manual_seed(0)).losses["loss"].item()
+
+    before = value()
+    task.statistics = (0.1, 4.0)
+    task.export(tmp_path / "export", task.module)
+    assert value() == before
+
+
 @pytest.mark.parametrize("views", [(), (PictureView(1.0, 2, px=32),)])
 def test_ranks_learn_from_the_pictures_that_one_would_see_in_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, views: tuple[PictureView, ...]

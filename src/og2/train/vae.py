@@ -148,9 +148,9 @@ class VaeTask:
         noise = torch.randn(mean.shape, generator=generator).to(self.device)
         latents = mean + noise * torch.exp(0.5 * logvar)
         if weights.latent_noise:
-            extra = torch.randn(mean.shape, generator=generator) / self.module.config.scaling_factor
+            extra = torch.randn(mean.shape, generator=generator)
             amount = weights.latent_noise * torch.rand(len(mean), 1, 1, 1, generator=generator)
-            latents = latents + (amount * extra).to(self.device)
+            latents = latents + (amount * extra).to(self.device) * mean.detach().std()
         with half_precision(self.device):
             decoded = self.module.decode(latents).sample.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).sum(dim=(1, 2, 3)).mean()
