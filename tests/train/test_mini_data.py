@@ -288,6 +288,23 @@ def test_a_pool_that_is_not_the_recipes_is_refused(pool_folder: Path, tmp_path: 
         LatentPool(tmp_path / "none", POOL)
 
 
+def test_what_was_made_from_another_pool_or_by_other_networks_is_not_taken_as_ready(tmp_path: Path) -> None:
+    model, pool = (
+        Path(og2.__file__).parent / "checkpoints" / "mini",
+        replace(POOL, num_drawings=(2, 0, 0), num_edits=1),
+    )
+    recipe = LatentsRecipe(tmp_path, model / "vae", model / "mllm", model / "processor", pool, threads=1)
+    latents.run(recipe)
+    latents.run(recipe)
+    LatentPool(tmp_path, pool)
+    with pytest.raises(ConfigError, match=r"pictures\.safetensors was made with pool .* remove the file"):
+        LatentPool(tmp_path, replace(pool, seed=4))
+    with pytest.raises(ConfigError, match=r"was made with pool"):
+        latents.run(replace(recipe, pool=replace(pool, seed=4)))
+    with pytest.raises(ConfigError, match=r"texts\.safetensors was made with networks"):
+        latents.run(replace(recipe, mllm=model / "vae"))
+
+
 def test_empty_scenes_come_as_often_as_asked_and_change_no_other_scene() -> None:
     plain = world_source.scenes(1, 0, 300)
     some = world_source.scenes(1, 0, 300, empty=0.3)

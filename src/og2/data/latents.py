@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
@@ -116,7 +117,10 @@ class Item:
 
 
 def run(recipe: LatentsRecipe) -> None:
-    """Make the stages that are not there yet."""
+    """Make the stages that are not there yet.
+
+    Raises: ConfigError when one that is there was made from another pool or by other networks.
+    """
     torch.set_num_threads(recipe.threads)
     recipe.folder.mkdir(parents=True, exist_ok=True)
     makers = {"pictures": encode_pictures, "texts": encode_texts, "sights": find_sights}
@@ -126,16 +130,39 @@ def run(recipe: LatentsRecipe) -> None:
     paths = {stage: recipe.folder / f"{stage}.safetensors" for stage in recipe.stages}
     samples = [] if all(path.exists() for path in paths.values()) else items(recipe.pool)
     for stage, path in paths.items():
-        if not path.exists():
-            _save(makers[stage](recipe, samples), path)
+        origin = _origin(recipe, stage)
+        if path.exists():
+            _check_origin(path, origin)
+        else:
+            _save(makers[stage](recipe, samples), path, origin)
             if stage == "pictures":
                 shutil.rmtree(_parts_folder(recipe))
         logger.info("%s is ready", path)
 
 
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
+def _origin(recipe: LatentsRecipe, stage: str) -> dict[str, str]:
+    """What decides about the numbers of a stage."""
+    networks = {"pictures": (recipe.vae,), "texts": (recipe.mllm, recipe.processor)}.get(stage)
+    made_by = {} if networks is None else {"networks": folder_hash(*networks)}
+    return {"pool": repr(recipe.pool), **made_by}
+
+
+def _check_origin(path: Path, origin: dict[str, str]) -> None:
+    with safe_open(path, "pt") as stored:
+        found = stored.metadata() or {}
+    for what, asked in origin.items():
+        if what not in found:
+            logger.warning("%s does not say of which %s it is", path, what)
+        elif found[what] != asked:
+            raise ConfigError(
+                f"{path} was made with {what} {found[what]}, the recipe has {asked}; remove the file to make "
+                "it again, or restore the recipe"
+            )
+
+
+def _save(tensors: dict[str, Tensor], path: Path, origin: dict[str, str] | None = None) -> None:
     with written(path) as place:
-        save_file(tensors, place)
+        save_file(tensors, place, metadata=origin)
 
 
 def items(pool: PoolConfig) -> list[Item]:
@@ -263,6 +290,7 @@ class LatentPool:
                 raise ConfigError(
                     f"{folder} has no {name}.safetensors; make the pool first (recipe of kind latents)"
                 )
+            _check_origin(folder / f"{name}.safetensors", {"pool": repr(pool)})
         self.folder = folder
         self._pictures, self._texts = (
             load_file(folder / "pictures.safetensors"),
