@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shlex
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,9 +17,9 @@ from small_runs import in_processes, last_snapshot, recipe, recipe_tree
 
 from og2 import OmniGen2Pipeline
 from og2.cli import run as og2
-from og2.errors import ConfigError
+from og2.errors import ConfigError, Og2Error
 from og2.train.run import read_recipe, resolved, run_recipe
-from og2.train.transformer import run
+from og2.train.transformer import make_task, run
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
 SAMPLES = [
@@ -130,6 +131,14 @@ def test_a_dry_run_says_what_it_would_cost_and_leaves_nothing(
     assert "one step: " in said
     assert "all 4000 steps: about " in said
     assert not (tmp_path / "run").exists()
+    state = {}
+    for name in ("optim.ema=0.9", "optim.ema=0"):
+        assert og2(["train", str(tmp_path / "recipe.yaml"), "--dry-run", name]) == 0
+        gigabytes, millions = re.findall(
+            r"a checkpoint: about ([\d.]+) GB; ([\d.]+) million", capsys.readouterr().out
+        )[0]
+        state[name] = float(gigabytes) / float(millions) * 1000
+    assert state == {"optim.ema=0.9": pytest.approx(16, abs=1), "optim.ema=0": pytest.approx(12, abs=1)}
     assert og2(["train", str(tmp_path / "recipe.yaml"), "optim.stepz=1"]) == 2
     assert "unknown key recipe.optim.stepz; did you mean 'steps'?" in capsys.readouterr().err
 
@@ -143,6 +152,12 @@ def test_data_are_looked_through_and_cached_by_recipe(
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"kind": "transformer", **tree}))
     assert og2(["data", "check", str(tmp_path / "recipe.yaml")]) == 0
     assert "all: 6 rows looked at, all can be used" in capsys.readouterr().out
+    for limit, said in (
+        ("loader.packing.budget=30", "of a pack is 30"),
+        ("encode.max_text_tokens=9", "limit is 9"),
+    ):
+        assert og2(["data", "check", str(tmp_path / "recipe.yaml"), f"data.{limit}"]) == 2
+        assert said in capsys.readouterr().out
     cache = f"data.cache={tmp_path / 'cache'}"
     assert og2(["cache", str(tmp_path / "recipe.yaml"), cache]) == 0
     assert "all: 6 rows" in capsys.readouterr().out
@@ -173,6 +188,37 @@ def test_rows_answered_in_words_train_the_language_model_in_the_same_run(tmp_pat
     assert (tmp_path / "export" / "mllm" / "config.json").is_file()
 
 
+def test_an_answer_about_a_picture_is_learned_at_the_positions_chat_gives_it(tmp_path: Path) -> None:
+    task = make_task(recipe(tmp_path, tasks=("text",), answers={**ANSWERS, "train": "full"}))
+    task.parts(0, torch.Generator())
+    assert task._loader is not None
+    answers = [answer for pack in next(task._loader).packs for answer in pack.answers]
+    answer = next(answer for answer in answers if answer.pixel_values is not None)
+    mllm = task.module.mllm.eval()
+    ids = answer.input_ids[None]
+    with torch.no_grad():
+        found = task.module._answer_loss(answer)
+        logits = mllm(
+            input_ids=ids,
+            pixel_values=answer.pixel_values,
+            image_grid_thw=answer.image_grid_thw,
+            mm_token_type_ids=(ids == mllm.config.image_token_id).int(),
+        ).logits[0]
+    said = answer.said.nonzero().flatten()
+    expected = torch.nn.functional.cross_entropy(logits[said - 1], ids[0, said], reduction="sum")
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_steps_made_ahead_train_the_very_same_weights(tmp_path: Path) -> None:
+    for name, ahead in (("now", 0), ("ahead", 3)):
+        run(recipe(tmp_path / name, "optim.steps=6", f"data.loader.prefetch={ahead}"))
+    now, ahead = (last_snapshot(tmp_path / name / "checkpoints") for name in ("now", "ahead"))
+    assert now is not None
+    assert ahead is not None
+    for name, tensor in now.tensors["parameters"].items():
+        assert torch.equal(tensor, ahead.tensors["parameters"][name]), name
+
+
 def test_two_processes_train_answers_as_one(tmp_path: Path) -> None:
     _train_answers(tmp_path / "one", "lora")
     in_processes(2, _train_answers, tmp_path / "two", "lora")
@@ -182,6 +228,9 @@ def test_two_processes_train_answers_as_one(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    sample = {"prompt": "a thing", "input_images": [str(tmp_path / "gone.png")]}
+    with pytest.raises(Og2Error, match=r"gone\.png"):
+        run(recipe(tmp_path, samples=[sample]))
     with pytest.raises(ConfigError, match="no steps"):
         recipe(tmp_path, "optim.steps=0")
     with pytest.raises(ConfigError, match="an adapter needs trained weights"):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import signal
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +17,7 @@ from safetensors.torch import save_file
 from small_runs import in_processes, last_snapshot
 from torch import Tensor, nn
 
-from og2.errors import CheckpointError, Og2Error
+from og2.errors import CheckpointError, ConfigError, Og2Error
 from og2.train import checkpoint
 from og2.train.checkpoint import Retention, Snapshot, Writer
 from og2.train.distributed import Parallel, process_group, rank
@@ -122,8 +125,89 @@ def test_a_half_written_checkpoint_is_not_seen_and_old_ones_go(tmp_path: Path) -
     last = last_snapshot(tmp_path)
     assert last is not None
     assert last.values == {"step": 7, "a": 7}
+    Writer(tmp_path)
+    assert not (tmp_path / ".writing-00000010").exists()
     assert last.tensors["parameters"]["w"].tolist() == [7.0, 7.0]
     assert [checkpoint.step_of(p) for p in checkpoint.finished(tmp_path)] == [4, 6, 7]
+
+
+class Stopped(Line):
+    """Is asked to stop during its last step."""
+
+    def parts(self, step: int, generator: torch.Generator) -> list[Part]:
+        if step == OPTIM.steps - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().parts(step, generator)
+
+
+def test_a_run_stopped_in_its_last_step_is_exported_and_a_finished_one_exports_again(tmp_path: Path) -> None:
+    exported = tmp_path / "export" / "exported"
+    train(Stopped(), replace(_config(tmp_path), eval_every=1000), OPTIM)
+    assert exported.is_file()
+    exported.unlink()
+    train(Line(), _config(tmp_path), OPTIM)
+    assert exported.is_file()
+
+
+def test_a_failed_evaluation_loses_no_step(tmp_path: Path) -> None:
+    class Unjudged(Line):
+        def evaluate(self, step: int, module: nn.Module) -> dict[str, float]:  # noqa: ARG002
+            raise ConfigError("no judge")
+
+    with pytest.raises(ConfigError, match="no judge"):
+        train(Unjudged(), _config(tmp_path), OPTIM)
+    assert _final(tmp_path).values["step"] == 6
+
+
+@pytest.mark.parametrize(
+    ("begun", "resumed", "message"),
+    [
+        ({}, {"optimizer": "adamw8bit"}, "was saved with optim.optimizer=adamw, the recipe says adamw8bit"),
+        ({"ema": 0.0}, {}, "holds no average: it was saved with optim.ema=0"),
+    ],
+)
+def test_a_run_that_cannot_go_on_says_what_differs(
+    tmp_path: Path, begun: dict[str, Any], resumed: dict[str, Any], message: str
+) -> None:
+    train(Line(), _config(tmp_path), replace(OPTIM, steps=2, **begun))
+    with pytest.raises(Og2Error, match=message):
+        train(Line(), _config(tmp_path), replace(OPTIM, **resumed))
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([nn.Linear(3, 5), nn.Linear(5, 1)], r"of shape \[4.*\], the recipe makes it \[5.*\]"),
+        ([nn.Linear(3, 4)], r"holds parameters of 1\.\w+, which the recipe does not train"),
+        ([nn.Linear(3, 4), nn.Linear(4, 1), nn.Linear(1, 1)], r"holds no parameters of 2\.\w+"),
+    ],
+)
+def test_a_run_goes_on_with_the_weights_it_began_with_alone(
+    tmp_path: Path, layers: list[nn.Module], message: str
+) -> None:
+    train(Line(), _config(tmp_path), replace(OPTIM, steps=2))
+    other = Line()
+    other.module = nn.Sequential(*layers)
+    with pytest.raises(CheckpointError, match=message):
+        train(other, _config(tmp_path), OPTIM)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"clip": 0.0},
+        {"lr": -1.0},
+        {"ema": 1.0},
+        {"betas": (0.9, 1.0)},
+        {"decay": 1.5},
+        {"warmup": -1},
+        {"eps": 0.0},
+    ],
+)
+def test_a_setting_that_would_train_nothing_or_worse_is_refused(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(ConfigError, match=rf"optim\.{name}=.*; use "):
+        OptimConfig(**{"lr": 1e-3, **wrong})
 
 
 def test_what_is_saved_is_what_was_there_when_it_was_asked_for(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from og2.cli import run as og2
 from og2.errors import CheckpointError, ConfigError
 from og2.model import wide
 from og2.model.fused import fuse
-from og2.model.lora import WEIGHTS, attach, merge, read_adapter, transformer_hash
+from og2.model.lora import WEIGHTS, attach, merge, new_adapter, read_adapter, transformer_hash
 from og2.model.transformer import OmniGen2Transformer2DModel, Sequence
 from og2.model.weights import load_transformer
 from og2.placement import is_fused
@@ -67,6 +68,24 @@ def test_the_file_holds_the_adapter_alone_and_says_what_it_is_for(file: Path) ->
     assert len(names) == 2 * 4 * (3 + 3)
     assert sum(p.numel() for p in load_file(file).values()) < 30_000
     assert read_adapter(file.parent).ranks.keys() == {name.split(".lora_")[0][12:] for name in names}
+
+
+def test_what_learns_is_in_float32_on_weights_of_any_dtype() -> None:
+    model = load_transformer(MODEL, torch.bfloat16)
+    new_adapter(model, 2, 2.0, ("to_q", "to_v"))
+    learning = {p.dtype for p in model.parameters() if p.requires_grad}
+    frozen = {p.dtype for p in model.parameters() if not p.requires_grad}
+    assert (learning, torch.bfloat16 in frozen) == ({torch.float32}, True)
+
+
+def test_an_adapter_goes_on_over_the_weights_it_began_with_alone(trained: Path, tmp_path: Path) -> None:
+    run_folder, model = tmp_path / "run", tmp_path / "model"
+    shutil.copytree(trained, run_folder)
+    shutil.copytree(MODEL, model)
+    weights = model / "transformer" / "diffusion_pytorch_model.safetensors"
+    save_file({name: x * 1.01 for name, x in load_file(weights).items()}, weights)
+    with pytest.raises(ConfigError, match="this run's adapter was learned on transformer"):
+        run(recipe(run_folder, "optim.steps=6", "optim.ema=0.5", lora=LORA, model=str(model)))
 
 
 def test_peft_diffusers_and_the_merged_weights_give_the_same_numbers(file: Path) -> None:

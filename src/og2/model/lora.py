@@ -73,6 +73,8 @@ def new_adapter(
 ) -> None:
     """Puts a fresh adapter without effect onto the layers whose names end so; all else is frozen.
 
+    What learns is in float32, whatever the model is in.
+
     Raises: CheckpointError when no layer ends so.
     """
     layers = [
@@ -91,6 +93,9 @@ def new_adapter(
         init_lora_weights="gaussian",
     )
     model.add_adapter(config)
+    for parameter in model.parameters():
+        if parameter.requires_grad:  # peft gives it the dtype of what it sits on
+            parameter.data = parameter.data.float()
 
 
 def save_adapter(model: OmniGen2Transformer2DModel, path: Path, base_hash: str) -> Path:

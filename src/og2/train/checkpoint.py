@@ -34,6 +34,7 @@ from og2.train.eight_bit import AdamW8bit
 logger = logging.getLogger(__name__)
 Groups = dict[str, dict[str, Tensor]]
 STATE = "state.json"
+WRITING = ".writing-"
 
 
 @dataclass
@@ -60,6 +61,9 @@ class Writer:
         self._writing: tuple[Future[Any], Path, Path] | None = None
         # A group of its own: the thread's messages must not meet those of the training step.
         self._group = distributed.new_group(backend="gloo") if distributed.is_initialized() else None
+        if is_first():
+            for left in folder.glob(f"{WRITING}*"):  # of a run that was killed while it saved
+                shutil.rmtree(left, ignore_errors=True)
 
     def save(self, step: int, snapshot: Snapshot) -> None:
         """Start writing `step-N`, after the one before is finished.
@@ -68,7 +72,7 @@ class Writer:
         previous checkpoint then still stands).
         """
         self.finish()
-        final, partial = self.folder / f"step-{step:08d}", self.folder / f".writing-{step:08d}"
+        final, partial = self.folder / f"step-{step:08d}", self.folder / f"{WRITING}{step:08d}"
         failed = ""
         try:
             with _disk(final, partial):
@@ -176,8 +180,31 @@ def read_group(folder: Path, group: str, like: Mapping[str, Tensor]) -> dict[str
         found = {key.removeprefix(prefix): tensor for key, tensor in flat.items()}
     covered = {name.partition("|")[0] for name in found}
     missing = [name for name in like if name not in covered]
+    if missing and group == "average" and not covered:
+        raise CheckpointError(
+            f"{folder} holds no average: it was saved with optim.ema=0; restore that, or take another "
+            "run.folder"
+        )
     if missing:
         raise CheckpointError(f"{folder} holds no {group} of {missing[0]}; it is of another model")
+    return found
+
+
+def read_fitting(folder: Path, group: str, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`read_group`, which must hold exactly the names and shapes of `like`.   Raises: CheckpointError."""
+    found = read_group(folder, group, like)
+    advice = "restore what the recipe said before, or take another run.folder"
+    for name, tensor in found.items():
+        if name not in like:
+            raise CheckpointError(
+                f"{folder} holds {group} of {name}, which the recipe does not train; {advice}"
+            )
+        made = like[name].shape or (1,)
+        if tensor.shape != made:
+            raise CheckpointError(
+                f"{folder} holds {name} of shape {list(tensor.shape)}, the recipe makes it {list(made)}; "
+                f"{advice}"
+            )
     return found
 
 

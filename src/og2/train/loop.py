@@ -91,13 +91,17 @@ def train(task: Task, run: RunConfig, optim: OptimConfig, rate: Callable[[int], 
 
 @dataclass(frozen=True)
 class Trial:
-    """What one step took: seconds, the most memory held (GB), samples and tokens, values that learn."""
+    """What one step took: seconds, the most memory held (GB), samples and tokens; values that learn.
+
+    state_gb: weights, average and optimizer, as a checkpoint holds them.
+    """
 
     seconds: float
     peak_gb: float
     samples: int
     tokens: int
     num_parameters: int
+    state_gb: float
 
 
 def try_step(
@@ -119,6 +123,7 @@ def try_step(
         round(found.get("samples_per_s", 0.0) * seconds),
         round(found.get("tokens_per_s", 0.0) * seconds),
         sum(p.numel() for p in trainer.parameters),
+        sum(x.nbytes for group in trainer.groups().values() for x in group.values()) / 1e9,
     )
 
 
@@ -141,11 +146,14 @@ class Trainer:
         self._resume()
 
     def run_to_end(self, stop: threading.Event) -> None:
-        """Train until the schedule ends or `stop` is set; log, evaluate and save on the way."""
+        """Train until the schedule ends or `stop` is set; log, save and evaluate on the way.
+
+        A run that is at its end already evaluates and exports once more; it may have been cut off there.
+        """
         run = self.run
         board = Tracker(run.folder, run.tensorboard, run.wandb) if is_first() else nullcontext()
         with board as tracker, _progress(self.step, self.optim.steps) as show:
-            if self.run.evaluate_first and self.step == 0:
+            if (self.run.evaluate_first and self.step == 0) or self.step >= self.optim.steps:
                 self._evaluate(tracker)
             while self.step < self.optim.steps:
                 is_due, is_asked = self.advance(stop)
@@ -156,10 +164,10 @@ class Trainer:
                     if tracker is not None:
                         tracker.log(self.step, found, _is_shown)
                     show(self.step, found["loss"], self.meters.num_skipped)
-                if (self.step % self.run.eval_every == 0 or is_last) and not is_asked:
-                    self._evaluate(tracker)
                 if is_due or is_last or is_asked:
                     self._save()
+                if is_last or (self.step % self.run.eval_every == 0 and not is_asked):
+                    self._evaluate(tracker)
                 if is_asked and not is_last:
                     self.writer.finish()
                     raise Cancelled(
@@ -261,21 +269,25 @@ class Trainer:
         finally:
             self.average.swap()
 
-    def _save(self) -> None:
-        groups = {
+    def groups(self) -> checkpoint.Groups:
+        """The tensors that a checkpoint holds."""
+        return {
             "parameters": {self.names[id(p)]: p.detach() for p in self.parameters},
             "average": self.average.tensors,
             "optimizer": checkpoint.optimizer_tensors(self.optimizer, self.names),
         }
+
+    def _save(self) -> None:
         values = {
             "num_updates": self.average.num_updates,
             "seed": self.run.seed,
             "ranks": world_size(),
+            "optimizer": self.optim.optimizer,
             **self.meters.state(),
         }
         if isinstance(self.task, Stateful):
             values["data"] = self.task.position()
-        self.writer.save(self.step, Snapshot(groups, values))
+        self.writer.save(self.step, Snapshot(self.groups(), values))
         self.saved_at = time.monotonic()
 
     def _resume(self) -> None:
@@ -288,11 +300,17 @@ class Trainer:
         if not folders:
             return
         values = checkpoint.read_values(folders[-1])
+        kept = values.get("optimizer", self.optim.optimizer)
+        if kept != self.optim.optimizer:
+            raise ConfigError(
+                f"{folders[-1]} was saved with optim.optimizer={kept}, the recipe says "
+                f"{self.optim.optimizer}; restore it, or take another run.folder"
+            )
         parameters = {self.names[id(p)]: p.detach() for p in self.parameters}
-        for name, tensor in checkpoint.read_group(folders[-1], "parameters", parameters).items():
+        for name, tensor in checkpoint.read_fitting(folders[-1], "parameters", parameters).items():
             parameters[name].copy_(tensor)
-        for name, tensor in checkpoint.read_group(folders[-1], "average", self.average.tensors).items():
-            if name in self.average.tensors:
+        if self.average.tensors:
+            for name, tensor in checkpoint.read_fitting(folders[-1], "average", self.average.tensors).items():
                 self.average.tensors[name].copy_(tensor)
         stored = checkpoint.read_group(folders[-1], "optimizer", parameters)
         checkpoint.restore_optimizer(self.optimizer, self.names, stored)

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from og2.errors import ConfigError
 from og2.train.distributed import local, whole
 from og2.train.eight_bit import AdamW8bit
 
@@ -23,7 +24,8 @@ class OptimConfig:
     """AdamW and its schedule.   Units: steps; `decay` is the share of them over which lr falls to zero.
 
     steps: optimizer steps of the run; a recipe with stages leaves it out. optimizer: adamw8bit keeps the two
-    moments in 8 bits (og2.train.eight_bit).
+    moments in 8 bits (og2.train.eight_bit). clip: largest norm of the gradient, .inf for none. ema: how much
+    of the average of weights stays at an update, 0 for none.
     """
 
     lr: float
@@ -37,6 +39,22 @@ class OptimConfig:
     clip: float = 1.0
     ema: float = 0.999
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+
+    def __post_init__(self) -> None:
+        rules = {
+            "lr": (self.lr >= 0, "0 or more"),
+            "steps": (self.steps >= 0, "0 or more"),
+            "warmup": (self.warmup >= 0, "0 or more"),
+            "decay": (0 <= self.decay <= 1, "from 0 to 1"),
+            "betas": (all(0 <= beta < 1 for beta in self.betas), "two numbers from 0, below 1"),
+            "eps": (self.eps > 0, "above 0"),
+            "weight_decay": (self.weight_decay >= 0, "0 or more"),
+            "clip": (self.clip > 0, "above 0; .inf does not clip"),
+            "ema": (0 <= self.ema < 1, "from 0, below 1"),
+        }
+        for name, (holds, allowed) in rules.items():
+            if not holds:
+                raise ConfigError(f"optim.{name}={getattr(self, name)}; use {allowed}")
 
 
 def learning_rate(config: OptimConfig, step: int) -> float:

@@ -22,8 +22,6 @@ from og2.files import write_text
 
 logger = logging.getLogger(__name__)
 RESOLVED = "recipe.yaml"
-BYTES_PER_PARAMETER = 16
-"""Of a checkpoint, and of the state of a run: weights, average, and AdamW's two moments, in float32."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +101,12 @@ def dry_run(path: str | Path, overrides: Sequence[str] = ()) -> str:
             getattr(recipe, "rate", None),
         )
     steps = schedule(recipe).steps
-    state_gb = trial.num_parameters * BYTES_PER_PARAMETER / 1e9
     lines = [
         f"one step: {trial.seconds:.2f} s, {trial.samples} samples, {trial.tokens} tokens; "
-        f"peak memory {trial.peak_gb:.2f} GB, of which {state_gb:.2f} GB are weights, average and optimizer",
+        f"peak memory {trial.peak_gb:.2f} GB, of which {trial.state_gb:.3g} GB are weights, average and "
+        "optimizer",
         f"all {steps} steps: about {_span(trial.seconds * steps)} on this machine, evaluations not counted",
-        f"a checkpoint: about {state_gb:.2f} GB; {trial.num_parameters / 1e6:.2f} million values learn",
+        f"a checkpoint: about {trial.state_gb:.3g} GB; {trial.num_parameters / 1e6:.2f} million values learn",
     ]
     return text + "\n" + "\n".join(lines)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from og2.conditioning.reading import load_image
 from og2.files import replaced
 from og2.model.lora import WEIGHTS
 from og2.pipeline import OmniGen2Pipeline
@@ -95,6 +96,13 @@ def _pipeline(recipe: TransformerRecipe, exported: Path, device: torch.device) -
         pipe.load_lora_weights(exported / WEIGHTS)
         pipe.merge_lora()
     return pipe.to(device) if device.type != "cpu" else pipe
+
+
+def check_samples(samples: Sequence[SampleConfig]) -> None:
+    """Raises: RequestError for a sample that could not be drawn, before a run is under way."""
+    for sample in samples:
+        for picture in _request(sample).input_images:
+            load_image(picture)
 
 
 def _request(sample: SampleConfig) -> Request:

@@ -8,9 +8,10 @@ ranks. Rows that are answered in words train the language model in the same step
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,11 @@ from og2.train.cost import Lengths, forward_flops, step_flops
 from og2.train.distributed import Parallel, gathered, process_group, rank, world_size
 from og2.train.halves import quicken_blocks
 from og2.train.loop import train
-from og2.train.network import FlowInputs, TrainedNetworks, flow_errors, plain_attention
+from og2.train.network import FlowInputs, TrainedNetworks, flow_errors
 from og2.train.objective import times_from_normal
 from og2.train.optim import OptimConfig
 from og2.train.recipe import DataConfig, TransformerRecipe
-from og2.train.samples import draw_samples
+from og2.train.samples import check_samples, draw_samples
 from og2.train.task import Figures, Part, PartLoss, Work
 from og2.train.validation import Validation
 
@@ -135,6 +136,7 @@ class TransformerTask:
         self.folder = resolve_folder(recipe.model)
         self.kinds = ("flow",) if recipe.answers is None else ("flow", "answers")
         strategy = _strategy(recipe)
+        check_samples(recipe.samples)
         self.module = trained_networks(recipe, self.device, is_anchored=world_size() > 1)
         transformer = self.module.transformer
         if recipe.compute.checkpointing:
@@ -144,7 +146,7 @@ class TransformerTask:
         elif self.device.type == "cpu":
             quicken_blocks(transformer)
         half = recipe.compute.precision == "bf16" and computes_half(self.device.type)
-        self.parallel = Parallel(self.module, strategy, _shards(transformer), half, self.kernels)
+        self.parallel = Parallel(self.module, strategy, _shards(transformer), half)
         self.networks = frozen_networks(self.folder, self.device)
         self._loader: Loader | None = None
         self._stage = -1
@@ -187,14 +189,14 @@ class TransformerTask:
         if self._validation is None:
             data = data_of(self.recipe, replace(self.recipe.data, mix=config.mix), self.device, self.networks)
             self._validation = Validation(config, *data)
-        with self.computing():
+        with self._precision():
             return self._validation.losses(module.transformer)
 
     def export(self, folder: Path, module: nn.Module) -> None:
         """What was trained: the adapter's file, or the transformer in diffusers' layout; and the mllm/."""
         assert isinstance(module, TrainedNetworks)
         if self.recipe.lora is not None:
-            save_adapter(module.transformer, folder / WEIGHTS, base_hash(self.recipe))
+            save_adapter(module.transformer, folder / WEIGHTS, self._base)
         else:
             replaced(folder / "transformer", module.transformer.save_pretrained)
         if self.recipe.answers is not None:
@@ -215,24 +217,24 @@ class TransformerTask:
     def position(self) -> dict[str, Any]:
         """The stage, and the position of its loader over all ranks."""
         assert self._loader is not None
-        return {"stage": self._stage, "loader": merge_states(gathered(self._loader.state_dict()))}
+        base = {} if self.recipe.lora is None else {"base": self._base}
+        return {"stage": self._stage, "loader": merge_states(gathered(self._loader.state_dict())), **base}
 
     def go_to(self, position: Mapping[str, Any]) -> None:
-        """Continue there."""
+        """Continue there.   Raises: ConfigError when an adapter was learned on other weights."""
+        if "base" in position and position["base"] != self._base:
+            raise ConfigError(
+                f"this run's adapter was learned on transformer {position['base'][:10]}, that of "
+                f"model={self.recipe.model} is {self._base[:10]}; give the former, or take another run.folder"
+            )
         self._position = dict(position)
 
-    @contextmanager
-    def computing(self) -> Iterator[None]:
-        """The context that losses are computed in: `kernels`, and autocast."""
-        with ExitStack() as stack:
-            stack.enter_context(self.kernels())
-            if self.recipe.compute.precision == "bf16":
-                stack.enter_context(half_precision(self.device))
-            yield
+    def _precision(self) -> AbstractContextManager[Any]:
+        return half_precision(self.device) if self.recipe.compute.precision == "bf16" else nullcontext()
 
-    def kernels(self) -> AbstractContextManager[Any]:
-        """The context that decides how attention is computed: on a CPU by plain matrix products."""
-        return plain_attention() if self.device.type == "cpu" else nullcontext()
+    @cached_property
+    def _base(self) -> str:
+        return base_hash(self.recipe)
 
     def close(self) -> None:
         """End the data workers."""
@@ -243,7 +245,7 @@ class TransformerTask:
         """Summed errors of a pack, by kind, with figures by time and by task."""
         pack = pack.to(self.device)
         inputs, noises = self.noised(pack, stage)
-        with self.computing():
+        with self._precision():
             found = self.parallel.call(inputs, pack.answers)
         losses: dict[str, Tensor] = {}
         figures: Figures = {}
