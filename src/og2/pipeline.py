@@ -263,7 +263,8 @@ class OmniGen2Pipeline(AdaptedPipeline):
     def _plan(self, request: Request, inputs: Inputs, pack: str) -> Job:
         read = [images.load_image(source) for source in request.input_images]
         pictures = [picture for picture, _ in read]
-        planned = plan(request, self.profile, [(picture.height, picture.width) for picture in pictures])
+        sizes = [(picture.height, picture.width) for picture in pictures]
+        planned = plan(request, self.adapted_profile, sizes)
         notes = [*self.adapter_notes, *(note for _, changes in read for note in changes)]
         if inputs.has_own_noise:
             notes.append("the noise was given with the call; the seed does not reproduce the picture")

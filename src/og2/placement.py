@@ -46,7 +46,10 @@ class PlacedPipeline(DiffusionPipeline):
 
 
 def can_fuse(transformer: OmniGen2Transformer2DModel) -> bool:
-    """Whether the fused blocks run here: a CPU with oneDNN; float32 or bfloat16."""
+    """Whether the fused blocks run here: a CPU with oneDNN; float32 or bfloat16; nobody moves the weights."""
+    hooks = ("_hf_hook", "_diffusers_hook")
+    if any(hasattr(module, hook) for module in transformer.modules() for hook in hooks):
+        return False
     has_library = torch.backends.mkldnn.is_available() and transformer.device.type == "cpu"
     return has_library and transformer.dtype in (torch.float32, torch.bfloat16)
 

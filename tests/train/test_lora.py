@@ -16,13 +16,12 @@ from torch import nn
 
 from og2 import OmniGen2Pipeline
 from og2.cli import run as og2
-from og2.errors import CheckpointError, ConfigError
+from og2.errors import CheckpointError, ConfigError, RequestError
 from og2.model import wide
-from og2.model.fused import fuse
-from og2.model.lora import WEIGHTS, attach, merge, new_adapter, read_adapter, transformer_hash
+from og2.model.lora import WEIGHTS, attach, merge, new_adapter, read_adapter, scales, transformer_hash
 from og2.model.transformer import OmniGen2Transformer2DModel, Sequence
 from og2.model.weights import load_transformer
-from og2.placement import is_fused
+from og2.placement import can_fuse, is_fused
 from og2.train.export import ExportConfig, export_run
 from og2.train.run import RESOLVED, keep_resolved
 from og2.train.transformer import run
@@ -157,6 +156,83 @@ def test_generate_draws_with_it_at_a_scale_and_says_so(
     assert pipe.adapter_notes == ()
 
 
+OPTIONS = {"height": 32, "width": 32, "num_inference_steps": 1, "seed": 3}
+
+
+def test_a_picture_drawn_after_unloading_is_that_of_the_model_alone_and_says_so(file: Path) -> None:
+    pipe = OmniGen2Pipeline.from_pretrained(MODEL)
+    before = pipe("a thing", **OPTIONS)
+    pipe.load_lora_weights(file)
+    assert pipe("a thing", **OPTIONS).plan.profile.model_hash != before.plan.profile.model_hash
+    pipe.unload_lora_weights()
+    after = pipe("a thing", **OPTIONS)
+    assert after.images[0].tobytes() == before.images[0].tobytes()
+    assert (after.notes, after.plan.profile, after.plan.provenance) == (
+        before.notes,
+        before.plan.profile,
+        before.plan.provenance,
+    )
+
+
+@pytest.mark.parametrize("how", ["merge_lora", "fuse_lora"])
+def test_what_was_merged_stays_in_the_record_when_adapters_are_unloaded(file: Path, how: str) -> None:
+    pipe = OmniGen2Pipeline.from_pretrained(MODEL)
+    base_hash = pipe.profile.model_hash
+    pipe.load_lora_weights(file, scale=0.5)
+    notes, drawn_hash = pipe.adapter_notes, pipe.adapted_profile.model_hash
+    getattr(pipe, how)()
+    pipe.unload_lora_weights()
+    result = pipe("a thing", **OPTIONS)
+    assert notes[0].endswith("at 0.5")
+    assert result.notes[: len(notes)] == notes
+    assert result.plan.profile.model_hash == drawn_hash != base_hash
+    assert not scales(pipe.transformer)
+
+
+def test_the_record_follows_the_scale_that_acts_at_the_moment(file: Path) -> None:
+    pipe = OmniGen2Pipeline.from_pretrained(MODEL)
+    base_hash = pipe.profile.model_hash
+    pipe.load_lora_weights(file, "first")
+    whole = pipe.adapted_profile.model_hash
+    pipe.set_adapters(["first"], [0.0])
+    assert pipe.adapter_notes[0].endswith("at 0")
+    assert pipe.adapted_profile.model_hash == base_hash
+    pipe.set_adapters(["first"], [1.0])
+    assert pipe.adapted_profile.model_hash == whole
+    pipe.load_lora_weights(file, "second", scale=0.25)
+    pipe.set_adapters(["second"], [0.25])
+    assert [note.rpartition(" at ")[2] for note in pipe.adapter_notes] == ["0", "0.25"]
+    drawn = _velocity(pipe.transformer)
+    pipe.merge_lora()
+    assert [note.rpartition(" at ")[2] for note in pipe.adapter_notes] == ["0.25"]
+    torch.testing.assert_close(_velocity(pipe.transformer), drawn, rtol=0, atol=2e-5)
+
+
+def test_calls_that_would_make_the_record_wrong_are_refused(file: Path, tmp_path: Path) -> None:
+    pipe = OmniGen2Pipeline.from_pretrained(MODEL)
+    with pytest.raises(RequestError, match="no LoRA to merge"):
+        pipe.merge_lora()
+    pipe.load_lora_weights(file, "first")
+    with pytest.raises(CheckpointError, match=r"merge_lora\(\) or unload_lora_weights\(\) first"):
+        pipe.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+    pipe.fuse_lora()
+    with pytest.raises(RequestError, match=r"first is fused into the weights; call unfuse_lora\(\)"):
+        pipe.set_adapters(["first"], [0.5])
+    pipe.merge_lora()
+    pipe.save_pretrained(tmp_path / "saved")
+    drawn = pipe("a thing", **OPTIONS).images[0]
+    again = OmniGen2Pipeline.from_pretrained(tmp_path / "saved")("a thing", **OPTIONS).images[0]
+    assert again.tobytes() == drawn.tobytes()
+
+
+def test_an_offloaded_transformer_keeps_its_plain_blocks_when_adapters_are_merged(file: Path) -> None:
+    pipe = OmniGen2Pipeline.from_pretrained(MODEL)
+    pipe.load_lora_weights(file)
+    pipe.enable_sequential_cpu_offload(device="cpu")
+    assert not can_fuse(pipe.transformer)
+
+
 def test_in_bfloat16_without_its_instructions_what_lies_under_an_adapter_computes_in_float32(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +243,6 @@ def test_in_bfloat16_without_its_instructions_what_lies_under_an_adapter_compute
     assert nn.Linear not in kinds
     assert wide.WideLinear in kinds
     pipe.unload_lora_weights()
-    fuse(pipe.transformer)
     assert is_fused(pipe.transformer)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
 from peft.utils.save_and_load import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -181,18 +182,39 @@ def attach(
 
 
 def merge(model: OmniGen2Transformer2DModel) -> None:
-    """Adds the effect of all adapters to the weights; the model is a plain one afterwards."""
-    model.fuse_lora(adapter_names=list(model.peft_config))
+    """Adds the effect that the adapters have now to the weights; the model is a plain one afterwards."""
+    acting = [name for name, found in scales(model).items() if any(found)]
+    if acting:
+        model.fuse_lora(adapter_names=acting)
     model.unload_lora()
 
 
-def _scale_of(model: OmniGen2Transformer2DModel, name: str) -> float:
-    from peft.tuners.lora import LoraLayer
+def scales(model: OmniGen2Transformer2DModel) -> dict[str, list[float]]:
+    """What the effect of each adapter is multiplied by now, in each of its layers; 0 where it is off.
 
+    An adapter that peft holds in the weights counts as acting, and keeps those beside it from acting.
+    """
+    found: dict[str, list[float]] = {}
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            acting = module.merged_adapters or module.active_adapters
+            for name in module.scaling:
+                is_on = name in acting and not module.disable_adapters
+                found.setdefault(name, []).append(_scale(module, name) if is_on else 0.0)
+    return found
+
+
+def _scale_of(model: OmniGen2Transformer2DModel, name: str) -> float:
     for module in model.modules():
         if isinstance(module, LoraLayer) and name in module.scaling:
-            return module.scaling[name] * module.r[name] / module.lora_alpha[name]
+            return _scale(module, name)
     return 1.0
+
+
+def _scale(layer: LoraLayer, name: str) -> float:
+    """The scale that was asked for, without the rounding of its way through rank and alpha."""
+    alpha = layer.lora_alpha[name]
+    return round(layer.scaling[name] * layer.r[name] / alpha, 9) if alpha else 0.0
 
 
 def _file(path: Path) -> Path:

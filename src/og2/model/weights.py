@@ -170,8 +170,14 @@ def save_components(
 
     Weights are safetensors in files of at most `max_shard_size`, with an index where there are several. The
     processor is written where one is given, else its files are copied as they are.
-    Raises: CheckpointError if the folder exists and `overwrite` is not set, or it cannot be written.
+    Raises: CheckpointError if the folder exists and `overwrite` is not set, or it cannot be written; or if an
+    adapter is on the transformer, whose layers then have names that nothing reads.
     """
+    if any(".base_layer." in name for name, _ in components.transformer.named_parameters()):
+        raise CheckpointError(
+            "the transformer has adapters on it, and og2 writes whole models without; "
+            "call merge_lora() or unload_lora_weights() first"
+        )
     folder = Path(folder).expanduser().absolute()
     if folder.exists() and not overwrite:
         raise CheckpointError(f"{folder} exists already; choose another name, or overwrite it explicitly")
