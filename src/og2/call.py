@@ -18,6 +18,7 @@ from torch import Tensor
 
 from og2.conditioning.images import to_pil
 from og2.errors import RequestError
+from og2.presets import ALIASES
 from og2.request import Plan, Request, Result
 
 Pack = Literal["picture", "batch"]
@@ -127,6 +128,30 @@ def requests_of(options: Mapping[str, Any]) -> tuple[list[Request], list[Inputs]
         requests.append(Request.from_options({"prompt": prompt, **own}))
     requests = _follow_seeds(requests, isinstance(given.get("seed"), (list, tuple)))
     return requests, _inputs(requests, tensors, embeds, negative)
+
+
+def given_pictures(value: Any) -> list[Any]:
+    """The pictures of one prompt: given as one, as a list, or as such a list in a list; None is none."""
+    if value is None:
+        return []
+    if not isinstance(value, (list, tuple)):
+        return [value]
+    if len(value) == 1 and (value[0] is None or isinstance(value[0], (list, tuple))):
+        return given_pictures(value[0])
+    return list(value)
+
+
+def named_pictures(value: Any, options: Mapping[str, Any]) -> tuple[str, list[Any], dict[str, Any]]:
+    """The name that pictures were given under, the pictures, and the other options.
+
+    Raises: RequestError if they were given under two names.
+    """
+    names = [name for name in options if ALIASES.get(name) == "input_images"]
+    if len(names) > 1 or (names and given_pictures(value)):
+        raise RequestError(f"input_images was given twice, once as {names[-1]!r}; give it once")
+    rest = {name: option for name, option in options.items() if name not in names}
+    name = names[0] if names else "input_images"
+    return name, given_pictures(options.get(name, value)), rest
 
 
 def check_noise(noise: Tensor, expected: tuple[int, ...], name: str) -> Tensor:
@@ -276,9 +301,7 @@ def _spread_pictures(value: Any, count: int, is_batch: bool) -> list[Any]:
         value = [value]
     is_nested = any(item is None or isinstance(item, (list, tuple)) for item in value)
     if not is_batch or (count == 1 and not is_nested):
-        if is_nested and len(value) == 1:
-            value = value[0]
-        return [value]
+        return [given_pictures(value)]
     if len(value) != count:
         raise RequestError(
             f"input_images has {len(value)} entries for {count} prompts; "

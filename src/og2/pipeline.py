@@ -30,7 +30,9 @@ from og2.call import (
     Progress,
     Settings,
     check_noise,
+    given_pictures,
     joined,
+    named_pictures,
     needs_negative,
     requests_of,
     result_of,
@@ -39,7 +41,7 @@ from og2.call import (
 from og2.conditioning import images, vlm
 from og2.conditioning.templates import Turn
 from og2.drawing import Picture, draw_latents
-from og2.errors import Og2Error
+from og2.errors import Og2Error, RequestError
 from og2.model.fused import fuse as fuse_blocks
 from og2.model.transformer import OmniGen2Transformer2DModel
 from og2.placement import can_fuse, is_fused
@@ -223,7 +225,7 @@ class OmniGen2Pipeline(AdaptedPipeline):
     def chat(
         self,
         prompt: str,
-        input_images: Sequence[Any] = (),
+        input_images: Any = (),
         max_new_tokens: int = 256,
         sampling: vlm.Sampling | None = None,
         on_token: Callable[[str], None] | None = None,
@@ -232,32 +234,38 @@ class OmniGen2Pipeline(AdaptedPipeline):
     ) -> Result:
         """The model's answer in `.text`, and in `.images` the picture that it asked for, if it did.
 
-        A picture is drawn with the text features of the prompt in the chat form, its pictures seen;
-        `options` are those of Request. `history`: earlier turns, whose pictures come first in `input_images`.
+        `input_images`: a picture or a list of them, those of `history`, the earlier turns, first. What is
+        drawn has the text features of the prompt in the chat form, its pictures seen; `options` are those
+        of Request.
         """
         settings, options = settings_of(self, options.pop("output_type", "pil"), options)
-        loaded = [images.load_image(source) for source in input_images]
+        name, sources, options = named_pictures(input_images, options)
+        loaded = [images.load_image(source) for source in sources]
         pictures = [picture for picture, _ in loaded]
-        asked = {"prompt": prompt, "conditioning": "chat", **options}
-        Request.from_options(asked)  # refuses bad options before the model speaks
+        # refuses bad options before the model speaks; more pictures may be talked about than drawn from
+        asked = Request.from_options({"prompt": prompt, "conditioning": "chat", **options, name: ()})
         clock = Clock()
         with clock("answer_s"):
             said = vlm.answer(
                 self.mllm, self.processor, prompt, pictures, max_new_tokens, sampling, on_token, history
             )
         if said.wants_image:
-            request = Request.from_options({**asked, "input_images": list(input_images)})
+            request = replace(asked, input_images=tuple(sources))
             drawn = self.run_all([request], settings=settings)[0]
             return replace(drawn, timings={**drawn.timings, **clock.finish()}, text=said.text)
-        notes = tuple(note for _, changes in loaded for note in changes)
+        notes = (*asked.notes, *(note for _, changes in loaded for note in changes))
         if not said.is_complete:
             notes = (*notes, f"the answer was cut at max_new_tokens={max_new_tokens}")
         return Result([], notes=notes, timings=clock.finish(), text=said.text)
 
     def describe(self, image: Any, question: str = DESCRIBE, max_new_tokens: int = 256) -> str:
-        """What the model says about a picture, or a list of pictures; likeliest words, nothing is drawn."""
-        sources = image if isinstance(image, (list, tuple)) else [image]
-        pictures = [images.load_image(source)[0] for source in sources]
+        """What the model says about a picture, or a list of pictures; likeliest words, nothing is drawn.
+
+        Raises: RequestError without a picture; ImageError.
+        """
+        pictures = [images.load_image(source)[0] for source in given_pictures(image)]
+        if not pictures:
+            raise RequestError(f"image={image!r} is no picture; give one, or a list of them")
         return vlm.answer(self.mllm, self.processor, question, pictures, max_new_tokens).text
 
     def _plan(self, request: Request, inputs: Inputs, pack: str) -> Job:

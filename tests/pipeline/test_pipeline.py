@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -480,6 +481,38 @@ class TestChat:
         again = pipeline().run(result.plan.request, output_type="pt")
         assert torch.equal(result.images[0], again.images[0])
 
+    @pytest.mark.parametrize("form", ["one picture", "a path", "a list", "under its other name"])
+    @pytest.mark.parametrize("wants_image", [False, True])
+    def test_pictures_are_seen_however_they_are_given(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, form: str, wants_image: bool
+    ) -> None:
+        seen: list[list[Image.Image]] = []
+
+        def answers(_mllm: Any, _processor: Any, _prompt: str, pictures: Any, *_: Any) -> Answer:
+            seen.append(pictures)
+            return Answer("", wants_image, True, 1)
+
+        monkeypatch.setattr("og2.conditioning.vlm.answer", answers)
+        shown = picture(1)
+        shown.save(tmp_path / "a.png")
+        options: dict[str, Any] = {
+            "one picture": {"input_images": shown},
+            "a path": {"input_images": str(tmp_path / "a.png")},
+            "a list": {"input_images": [shown]},
+            "under its other name": {"image": shown},
+        }[form]
+        if "image" in options:
+            with pytest.warns(UserWarning, match="image is read as input_images"):
+                result = pipeline().chat("make it snow", **options, seed=1, num_inference_steps=1)
+            assert "image is read as input_images" in result.notes
+        else:
+            result = pipeline().chat("make it snow", **options, seed=1, num_inference_steps=1)
+        assert [picture.tobytes() for picture in seen[0]] == [shown.tobytes()]
+        if wants_image:
+            assert len(result.plan.reference_sizes) == 1
+        with pytest.raises(RequestError, match="given twice, once as 'image'"):
+            pipeline().chat("make it snow", [shown], image=shown)
+
     def test_six_pictures_may_be_talked_about_but_not_drawn_from(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -498,6 +531,8 @@ class TestChat:
     def test_describe_gives_words(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.says(monkeypatch, Answer("A teal square.", False, True, 3))
         assert pipeline().describe(picture(1)) == "A teal square."
+        with pytest.raises(RequestError, match="is no picture"):
+            pipeline().describe(None)
 
 
 def test_the_public_call_keeps_the_official_names() -> None:
