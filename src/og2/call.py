@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from og2.conditioning.images import to_pil
+from og2.conditioning.templates import Turn
 from og2.errors import RequestError
 from og2.presets import ALIASES
 from og2.request import Plan, Request, Result
@@ -34,11 +35,11 @@ _PER_PROMPT_TUPLES = ("cfg_range", "timesteps")
 
 @dataclass(frozen=True)
 class Inputs:
-    """Tensors given by hand for one request; None is made by the pipeline.
+    """What is given for one request beside its settings; None is made by the pipeline.
 
     `latents`: initial noise (C, h, w) per picture. `reference_noise`: the standard-normal draw (C, h, w)
     of each reference. `generators`: one per picture, in place of its seed. `prompt_embeds` and
-    `negative_prompt_embeds`: features (T, F).
+    `negative_prompt_embeds`: features (T, F). `history`: the turns before the prompt of a chat.
     """
 
     latents: tuple[Tensor, ...] | None = None
@@ -46,6 +47,7 @@ class Inputs:
     generators: tuple[torch.Generator, ...] | None = None
     prompt_embeds: Tensor | None = None
     negative_prompt_embeds: Tensor | None = None
+    history: tuple[Turn, ...] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

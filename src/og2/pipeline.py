@@ -235,8 +235,8 @@ class OmniGen2Pipeline(AdaptedPipeline):
         """The model's answer in `.text`, and in `.images` the picture that it asked for, if it did.
 
         `input_images`: a picture or a list of them, those of `history`, the earlier turns, first. What is
-        drawn has the text features of the prompt in the chat form, its pictures seen; `options` are those
-        of Request.
+        drawn has the text features of the whole conversation, its pictures seen; `options` are those of
+        Request.
         """
         settings, options = settings_of(self, options.pop("output_type", "pil"), options)
         name, sources, options = named_pictures(input_images, options)
@@ -251,7 +251,8 @@ class OmniGen2Pipeline(AdaptedPipeline):
             )
         if said.wants_image:
             request = replace(asked, input_images=tuple(sources))
-            drawn = self.run_all([request], settings=settings)[0]
+            before = Inputs(history=tuple(history) or None)
+            drawn = self.run_all([request], [before], settings)[0]
             return replace(drawn, timings={**drawn.timings, **clock.finish()}, text=said.text)
         notes = (*asked.notes, *(note for _, changes in loaded for note in changes))
         if not said.is_complete:
@@ -294,16 +295,20 @@ class OmniGen2Pipeline(AdaptedPipeline):
         memo: dict[Any, Tensor] = {}
 
         def features(
-            given: Tensor | None, text: str, pictures: list[Image.Image], request: Request
+            given: Tensor | None,
+            text: str,
+            pictures: list[Image.Image],
+            request: Request,
+            before: tuple[Turn, ...] = (),
         ) -> Tensor:
             if given is not None:
                 return self._placed(given)
             form, limit = request.conditioning, request.max_sequence_length
-            key = (form, text, limit, tuple(id(picture) for picture in pictures))
+            key = (form, text, limit, tuple(id(picture) for picture in pictures), before)
             if key not in memo:
                 read = (self.mllm, self.processor, text)
                 found = (
-                    vlm.encode_chat(*read, pictures, limit)
+                    vlm.encode_chat(*read, pictures, limit, before)
                     if form == "chat"
                     else vlm.encode_prompt(*read, limit)
                 )
@@ -312,7 +317,8 @@ class OmniGen2Pipeline(AdaptedPipeline):
 
         for job in jobs:
             request, given = job.plan.request, job.inputs
-            job.text = features(given.prompt_embeds, request.prompt, job.pictures, request)
+            before = given.history or ()
+            job.text = features(given.prompt_embeds, request.prompt, job.pictures, request, before)
             if needs_negative(job.plan):
                 text = request.negative_prompt or ""
                 job.negative = features(given.negative_prompt_embeds, text, [], request)

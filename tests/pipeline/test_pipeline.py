@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from recordings import MODEL, pipeline
 
-from og2.conditioning.templates import render_chat
+from og2.conditioning.templates import Turn, render_chat
 from og2.conditioning.vlm import Answer
 from og2.errors import Cancelled, ImageError, RequestError
 from og2.limits import SCHEDULERS
@@ -467,9 +467,9 @@ class TestChat:
         seen: list[tuple[str, int]] = []
         real = vlm.encode_chat
 
-        def spy(mllm: Any, processor: Any, text: str, pictures: Any, limit: int | None) -> torch.Tensor:
+        def spy(mllm: Any, processor: Any, text: str, pictures: Any, *rest: Any) -> torch.Tensor:
             seen.append((render_chat(text, len(pictures)), len(pictures)))
-            return real(mllm, processor, text, pictures, limit)
+            return real(mllm, processor, text, pictures, *rest)
 
         monkeypatch.setattr(vlm, "encode_chat", spy)
         options = {"seed": 3, "num_inference_steps": 2, "output_type": "pt"}
@@ -480,6 +480,21 @@ class TestChat:
         assert not torch.equal(result.images[0], plain.images[0])
         again = pipeline().run(result.plan.request, output_type="pt")
         assert torch.equal(result.images[0], again.images[0])
+
+    def test_an_earlier_turn_changes_what_is_drawn_and_the_record_says_that_it_was_given(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.says(monkeypatch, Answer("", True, True, 1))
+        options = {"seed": 3, "num_inference_steps": 1, "output_type": "pt"}
+        shown = picture(1, 64, 64)
+        alone = pipeline().chat("draw it", [shown], **options)
+        blue, red = (
+            pipeline().chat("draw it", [shown], history=[Turn(f"I want it {colour}", "Yes.", 1)], **options)
+            for colour in ("blue", "red")
+        )
+        assert not torch.equal(alone.images, blue.images)
+        assert not torch.equal(blue.images, red.images)
+        assert [result.plan.provenance.given for result in (alone, blue)] == [(), ("history",)]
 
     @pytest.mark.parametrize("form", ["one picture", "a path", "a list", "under its other name"])
     @pytest.mark.parametrize("wants_image", [False, True])

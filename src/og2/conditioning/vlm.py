@@ -93,14 +93,16 @@ def encode_chat(
     prompt: str,
     images: Sequence[Image.Image] = (),
     max_sequence_length: int | None = None,
+    history: Sequence[Turn] = (),
 ) -> Tensor:
     """Features (T, F) of one prompt in the chat form; T leaves out the tokens that stand for picture patches.
 
     The pictures are seen while encoding, so the words carry what is in them; numbering and picture borders
-    stay.
+    stay. Features are those of the whole conversation: of `history`, whose pictures come first, and the
+    prompt.
     Raises: RequestError for a prompt that is too long or holds picture control tokens.
     """
-    inputs = chat_inputs(mllm, processor, prompt, images)
+    inputs = chat_inputs(mllm, processor, prompt, images, history)
     _check_length(inputs["input_ids"].shape[1], mllm, max_sequence_length, "the prompt with its pictures")
     features = _features(mllm, inputs)
     return features[inputs["input_ids"][0] != processor.token_id(IMAGE_PAD)]
