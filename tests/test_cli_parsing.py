@@ -225,6 +225,32 @@ def test_a_missing_parent_folder_is_made_and_a_file_in_its_place_refused(tmp_pat
         outputs.make_ready([tmp_path / "file" / "p.png"], 100)
 
 
+def test_a_file_that_could_not_be_written_later_is_refused_now(tmp_path: Path) -> None:
+    outputs.make_ready([tmp_path / ("p" * 251 + ".png")], 100)
+    with pytest.raises(OSError, match="too long"):
+        outputs.make_ready([tmp_path / ("p" * 252 + ".png")], 100)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="nothing is read-only for root")
+def test_a_folder_that_cannot_be_written_in_is_refused_before_drawing(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError):
+        outputs.make_ready([tmp_path / "p.png"], 100)
+    with pytest.raises(RequestError, match="nothing can be written in"):
+        outputs.folder_of(str(tmp_path / "new"))
+
+
+def test_the_pictures_of_a_conversation_need_a_folder(tmp_path: Path) -> None:
+    assert outputs.folder_of(str(tmp_path)) == f"{tmp_path}/"
+    assert outputs.folder_of(str(tmp_path / "new" / "deep")) == f"{tmp_path}/new/deep/"
+    (tmp_path / "file").touch()
+    for output, part in (("a.png", r"such as .*a$"), ("file", "is a file"), ("file/below", "is a file")):
+        with pytest.raises(RequestError, match=part):
+            outputs.folder_of(str(tmp_path / output))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from og2.cli import run as og2
+from og2.conditioning.vlm import Answer
 
 MODEL = str(Path(__file__).parent / "golden" / "pipeline" / "model")
 SMALL = ["--height", "32", "--width", "48", "--num-inference-steps", "2", "--model", MODEL]
@@ -142,6 +143,16 @@ def test_chat_answers_line_by_line(
     assert capsys.readouterr().out.strip()
 
 
+def test_every_picture_of_a_conversation_is_kept_in_the_folder_named(
+    red: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("og2.conditioning.vlm.answer", lambda *_, **__: Answer("", True, True, 1))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("make it blue\nmake it green\n"))
+    arguments = ["chat", "--model", MODEL, "--input", red, "--seed", "3"]
+    assert og2([*arguments, "--output", "new"]) == 0
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["00000_3.png", "00001_3.png"]
+
+
 def test_info_lists_networks_and_presets(capsys: pytest.CaptureFixture[str]) -> None:
     assert og2(["info", MODEL, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -194,6 +205,7 @@ REFUSED = {
         "accelerator",
     ),
     "no question": (["describe", "red.png", "--question", " "], 2, "--question"),
+    "a file for a conversation": (["chat", "--output", "red.png"], 2, "give a folder"),
     "nothing to describe": (["describe"], 2, "og2 describe"),
     "describe a missing picture": (["describe", "none.png"], 2, "does not exist"),
     "no metadata": (["generate", "--params-from", "red.png"], 2, "no og2 settings"),

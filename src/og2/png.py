@@ -45,7 +45,7 @@ def write_png(
         metadata = metadata_of(result, index)
         info.add_text("parameters", parameters_text(metadata))
         info.add_text(CHUNK, json.dumps(metadata, ensure_ascii=True))
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".og2-{secrets.token_hex(8)}.part")
     try:
         with temporary.open("xb") as file:
             picture.save(file, format="PNG", pnginfo=info)

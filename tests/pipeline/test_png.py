@@ -107,6 +107,11 @@ def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_the_longest_name_that_a_disk_takes_is_written(tmp_path: Path) -> None:
+    path = write_png(tmp_path / ("p" * 251 + ".png"), Image.new("RGB", (8, 8)))
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_nothing_is_overwritten_where_files_cannot_be_linked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ Not here: writing them (`og2.png` writes, with the settings inside).
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,8 +39,32 @@ def plan_outputs(output: str | None, seeds: Sequence[int]) -> list[Path]:
     return files
 
 
+def folder_of(output: str) -> str:
+    """The folder for pictures whose number is not known yet, ending in a slash; nothing is made.
+
+    Raises: RequestError for the name of a picture, or where a file is in the way or nothing can be written.
+    """
+    from og2.conditioning.reading import SUFFIXES
+
+    path = Path(output)
+    nearest = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    if not path.is_dir() and path.suffix.lower() in SUFFIXES:
+        raise RequestError(
+            f"--output {output}: a conversation may draw several pictures; give a folder, such as "
+            f"{path.with_suffix('')}"
+        )
+    if not nearest.is_dir():
+        raise RequestError(f"--output {output}: {nearest} is a file; give a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise RequestError(f"--output {output}: nothing can be written in {nearest}; give another folder")
+    return f"{output}/"
+
+
 def make_ready(files: Sequence[Path], pixels: int) -> None:
-    """Makes the parent folder and sees that `pixels` fit on the disk; RequestError or OSError if not."""
+    """Makes the parent folder and sees that the files can be written there and that `pixels` fit.
+
+    Raises: RequestError, OSError.
+    """
     folder = files[0].parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,6 +74,9 @@ def make_ready(files: Sequence[Path], pixels: int) -> None:
         ) from error
     except OSError as error:
         raise RequestError(f"cannot make the folder {folder}: {error.strerror}; use another") from error
+    for file in files:  # what cannot be made now could not be written after drawing
+        file.open("xb").close()
+        file.unlink()
     free = shutil.disk_usage(folder).free
     if free < 4 * pixels:
         raise OSError(28, f"only {free} bytes are free", str(folder))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from og2.pipeline import OmniGen2Pipeline
     from og2.request import Result
 
-DEFAULT_FOLDER = "chat/"
+DEFAULT_FOLDER = "chat"
 MAX_NEW_TOKENS = 256
 HELP = """\
 Type a question, or what to draw. A drawn picture begins the conversation anew, with it in view:
@@ -84,6 +84,7 @@ def describe(given: Mapping[str, Any]) -> None:
 def chat(given: Mapping[str, Any]) -> None:
     """Reads lines until the end of input; answers each in words or with a picture written to a file."""
     decided = settings.gather(given)
+    decided["output"] = outputs.folder_of(decided.get("output", DEFAULT_FOLDER))
     talk = Conversation(_load(decided), decided)
     for picture in settings.pictures_of(decided.get("input", ())):
         talk.show(picture)
@@ -156,7 +157,7 @@ class Conversation:
         from og2.png import write_png
 
         seeds = [seed or 0 for seed in result.seeds]
-        files = outputs.plan_outputs(self.decided.get("output", DEFAULT_FOLDER), seeds)
+        files = outputs.plan_outputs(self.decided["output"], seeds)
         for index, (file, picture) in enumerate(zip(files, result.images, strict=True)):
             outputs.make_ready([file], picture.width * picture.height)
             write_png(file, picture, result, index)
