@@ -38,12 +38,17 @@ _LISTS = frozenset({"cfg_range", "timesteps"})
 
 
 def normalized(asked: Asked) -> dict[str, Any]:
-    """Changes that make one wish one request: tuples, plain numbers, -1 as no seed, one scheduler name."""
+    """Changes that make one wish one request: tuples, plain numbers, -1 as no seed, one scheduler name.
+
+    Numbers may come in whatever has `tolist`, such as an array or a tensor.
+    """
     pictures = asked["input_images"]
     if not _is_list(pictures):
         pictures = () if pictures is None else (pictures,)
     changes: dict[str, Any] = {"input_images": _tuple(pictures)}
     for name, value in asked.items():
+        if name in _LISTS and hasattr(value, "tolist"):
+            value = changes[name] = value.tolist()
         if name in _WHOLE and _is_number(value, Integral):
             changes[name] = int(value)
         elif name in _SCALES and _is_number(value, Real):

@@ -95,7 +95,7 @@ def parameters_text(metadata: Mapping[str, Any]) -> str:
     start, end = asked["cfg_range"]
     height, width = metadata["size"]
     facts = {
-        "Steps": asked["num_inference_steps"],
+        "Steps": len(asked["timesteps"] or ()) or asked["num_inference_steps"],
         "Sampler": SAMPLERS[asked["scheduler"]],
         "CFG scale": f"{asked['text_guidance_scale']:g}",
         "Image CFG scale": f"{asked['image_guidance_scale']:g}",

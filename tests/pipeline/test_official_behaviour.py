@@ -6,9 +6,11 @@ The recordings cover the numbers; here each behaviour has a test under its own n
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -37,8 +39,9 @@ def test_two_prompts_of_unequal_length_and_two_pictures_each_keep_their_own_text
             assert (batch[2 * i + j] - alone).abs().max() <= 1e-4
 
 
-def test_a_list_of_times_given_by_hand_works() -> None:
-    result = pipeline()("a cat", seed=0, timesteps=[0.0, 0.3, 0.7], height=48, width=64)
+@pytest.mark.parametrize("form", [list, np.array, torch.tensor])
+def test_times_given_by_hand_work_as_list_array_or_tensor(form: Callable[[list[float]], Any]) -> None:
+    result = pipeline()("a cat", seed=0, timesteps=form([0.0, 0.3, 0.7]), height=48, width=64)
     assert result.plan.times == pytest.approx((0.0, 0.3, 0.7, 1.0))
 
 

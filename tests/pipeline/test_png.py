@@ -77,6 +77,12 @@ def test_the_parameters_chunk_reads_like_that_of_other_programs(tmp_path: Path) 
         assert part in lines[2]
 
 
+def test_the_parameters_chunk_counts_the_steps_that_were_taken(tmp_path: Path) -> None:
+    result = drawn(timesteps=np.array([0.0, 0.5, 0.75]), num_inference_steps=None)
+    with Image.open(write_png(tmp_path / "a.png", result.images[0], result)) as picture:
+        assert "\nSteps: 3, " in picture.text["parameters"]
+
+
 def test_the_json_chunk_holds_versions_model_and_reference_hashes(reference: Path, tmp_path: Path) -> None:
     result = drawn(input_images=[str(reference.resolve())])
     with Image.open(write_png(tmp_path / "a.png", result.images[0], result)) as picture:
