@@ -76,6 +76,19 @@ def test_the_settings_in_a_png_make_it_again_byte_for_byte(red: str) -> None:
     assert Path("first.png").read_bytes() == Path("again.png").read_bytes()
 
 
+def test_a_picture_is_made_again_in_its_own_dtype_unless_another_is_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert og2(["generate", "x", *SMALL, "--dtype", "bf16", "--output", "first.png"]) == 0
+    again = ["generate", "--params-from", "first.png", "--model", MODEL, "--output"]
+    assert og2([*again, "again.png"]) == 0
+    assert Path("first.png").read_bytes() == Path("again.png").read_bytes()
+    capsys.readouterr()
+    assert og2([*again, "other.png", "--dtype", "fp32", "--json"]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert any("drawn in bfloat16" in note and "this one is in float32" in note for note in notes)
+
+
 def test_without_metadata_the_png_holds_none() -> None:
     assert og2(["generate", "x", *SMALL, "--no-metadata", "--output", "p.png"]) == 0
     with Image.open("p.png") as picture:

@@ -152,7 +152,7 @@ def test_the_task_is_known_from_the_number_of_pictures(count: int, preset: str) 
 def test_every_preset_makes_a_whole_request_that_is_its_own_preset(name: str) -> None:
     resolved = resolve(Request("a cat", preset=name))
     left_open = {key for key, value in resolved.options().items() if value is None}
-    assert left_open <= {"timesteps", "time_shift", "max_sequence_length", "made_by"}
+    assert left_open <= {"timesteps", "time_shift", "max_sequence_length", "made_by", "made_in"}
     assert resolve(resolved) == resolved
 
 

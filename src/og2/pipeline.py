@@ -288,6 +288,11 @@ class OmniGen2Pipeline(AdaptedPipeline):
                 for source, picture in zip(request.input_images, pictures, strict=True)
             ),
         )
+        if request.made_in not in (None, provenance.arithmetic):
+            notes.append(
+                f"the settings come from a picture drawn in {request.made_in}, this one is in "
+                f"{provenance.arithmetic}; bytes may differ"
+            )
         return Job(replace(planned, notes=(*notes, *planned.notes), provenance=provenance), inputs, pictures)
 
     def _encode_texts(self, jobs: Sequence[Job]) -> None:

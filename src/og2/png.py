@@ -22,7 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from og2.conditioning.reading import load_image
 from og2.errors import ImageError, RequestError
-from og2.request import Request, Result, picture_hash
+from og2.request import Provenance, Request, Result, picture_hash
 
 SCHEMA = 1
 CHUNK = "og2"
@@ -64,7 +64,8 @@ def write_png(
 def metadata_of(result: Result, index: int = 0) -> dict[str, Any]:
     """Everything that picture `index` of a result was made with, as plain values; alone it is made again."""
     plan, seed = result.plan_of(index), result.seeds[index]
-    chosen = replace(plan.request, num_images_per_prompt=1, seed=seed, made_by=None, input_images=())
+    chosen = replace(plan.request, num_images_per_prompt=1, seed=seed, input_images=())
+    chosen = replace(chosen, made_by=None, made_in=None)
     if chosen.align_res and len(plan.reference_sizes) == 1:
         chosen = replace(chosen, height=None, width=None)
     provenance = plan.provenance
@@ -126,7 +127,7 @@ def read_parameters(path: str | os.PathLike[str], input_images: Sequence[Any] | 
 
     `input_images` take the place of the original references; without them these are looked for by name,
     here and beside the picture. Differences that change the picture are in the request's notes; the
-    model is compared when the request is run.
+    model, the dtype, the blocks and the device are compared when the request is run.
     Raises: RequestError if the file has no settings of ours, if it was made from tensors given by hand,
     or if a reference is missing or another one; ImageError if it cannot be read.
     """
@@ -142,8 +143,15 @@ def read_parameters(path: str | os.PathLike[str], input_images: Sequence[Any] | 
     options = {
         key: tuple(v) if key in _TUPLES and v is not None else v for key, v in stored["request"].items()
     }
-    options |= {"input_images": pictures, "made_by": stored["model"]["hash"] or None, "notes": tuple(notes)}
-    return Request.from_options(options)
+    blocks = stored.get("blocks", "plain")  # pictures from before there were fused ones do not say
+    made_in = Provenance(stored["dtype"], stored["device"], blocks).arithmetic
+    options |= {"made_by": stored["model"]["hash"] or None, "made_in": made_in}
+    return Request.from_options({**options, "input_images": pictures, "notes": tuple(notes)})
+
+
+def stored_dtype(path: str | os.PathLike[str]) -> str:
+    """The dtype that a picture was drawn in, by torch's name.   Raises: as `read_parameters`."""
+    return _stored(Path(path))["dtype"]
 
 
 def _stored(path: Path) -> dict[str, Any]:
@@ -163,6 +171,7 @@ def _stored(path: Path) -> dict[str, Any]:
         stored = json.loads(text)
         schema, given = stored["schema"], stored["given"]
         _ = (stored["request"]["prompt"], stored["model"]["hash"], stored["pack"])
+        _ = (stored["dtype"], stored["device"])
         _ = [(item["name"], item["sha256"]) for item in stored["references"]]
     except (ValueError, KeyError, TypeError) as error:
         raise RequestError(

@@ -43,8 +43,8 @@ class Request:
     picture i takes seed + i, None or -1 draws one; `timesteps`: times in [0, 1) by hand, unshifted;
     `time_shift`: the shift m by hand; `align_res`: draw at the size of a single reference;
     `numerics`: "official" rounds where the official implementation does; `conditioning`: "chat" shows the
-    prompt to the language model in the chat form, with the pictures; `made_by`: hash of the model that
-    the settings come from, if they come from a picture.
+    prompt to the language model in the chat form, with the pictures; `made_by` and `made_in`: hash of the
+    model and arithmetic (`Provenance.arithmetic`) that the settings come from, if from a picture.
     Raises: RequestError, in one sentence, for anything that cannot be carried out.
     """
 
@@ -70,6 +70,7 @@ class Request:
     preset: str | None = None
     conditioning: str = "prompt"
     made_by: str | None = None
+    made_in: str | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
@@ -129,6 +130,11 @@ class Provenance:
     pack: str = "picture"
     given: tuple[str, ...] = ()
     references: tuple[tuple[str | None, str], ...] = ()
+
+    @property
+    def arithmetic(self) -> str:
+        """What rounds: dtype, blocks and device, in words."""
+        return f"{self.dtype} with {self.blocks} blocks on {self.device}"
 
 
 @dataclass(frozen=True)

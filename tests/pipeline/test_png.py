@@ -173,7 +173,7 @@ def text_png(path: Path, **chunks: str) -> Path:
         (
             {
                 CHUNK: '{"schema": 9, "given": [], "request": {"prompt": ""}, "model": {"hash": ""}, '
-                '"pack": "picture", "references": []}'
+                '"pack": "picture", "dtype": "", "device": "", "references": []}'
             },
             "schema 9",
         ),
@@ -210,6 +210,15 @@ def test_another_model_is_noted(tmp_path: Path) -> None:
     other = text_png(tmp_path / "b.png", **{CHUNK: json.dumps(stored)})
     notes = pipeline().run(read_parameters(other)).notes
     assert any("by model 0123456789" in note for note in notes)
+
+
+def test_another_arithmetic_is_noted(tmp_path: Path) -> None:
+    result = drawn()
+    request = read_parameters(write_png(tmp_path / "a.png", result.images[0], result))
+    assert not any("drawn in" in note for note in pipeline().run(request).notes)
+    (note,) = [note for note in pipeline(torch.bfloat16).run(request).notes if "drawn in" in note]
+    assert note.startswith("the settings come from a picture drawn in float32 with")
+    assert "this one is in bfloat16 with" in note
 
 
 def test_a_missing_or_other_reference_is_refused_and_another_one_given_is_noted(

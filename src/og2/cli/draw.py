@@ -28,6 +28,8 @@ def draw(verb: str, given: Mapping[str, Any]) -> None:
     decided = settings.gather(given)
     loading.quiet_libraries()
     request = request_of(verb, decided)
+    if "params_from" in decided and "dtype" not in decided:
+        decided["dtype"] = _dtype_of(decided["params_from"])
     folder = loading.model_folder(decided.get("model"))
     profile = read_profile(folder) if folder else Profile()
     seed = resolve(request, profile).seed
@@ -91,6 +93,14 @@ def _params_from(path: str, pictures: Sequence[str]) -> dict[str, Any]:
     return {key: value for key, value in found.options().items() if value is not None} | {
         "notes": found.notes
     }
+
+
+def _dtype_of(path: str) -> str | None:
+    """The dtype that a picture was drawn in, where the command line has it; else the run notes the other."""
+    from og2.png import stored_dtype
+
+    found = stored_dtype(path)
+    return found if found in loading.DTYPES else None
 
 
 def _save(files: Sequence[Path], result: Result, decided: Mapping[str, Any]) -> None:
