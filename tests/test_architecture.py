@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "limits": {"sampling", "presets"},
     "request": {"sampling", "conditioning", "presets", "limits"},
     "png": {"request", "conditioning"},
-    "call": {"request", "conditioning"},
+    "call": {"request", "presets", "conditioning"},
     "placement": {"model"},
     "adapters": {"placement", "presets", "model"},
     "drawing": {"call", "placement", "request", "model", "sampling"},

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from og2.cli import exits, flags, outputs, settings
 from og2.cli import run as og2
+from og2.conditioning.reading import SUFFIXES
 from og2.errors import Cancelled, CheckpointError, ConfigError, ImageError, RequestError
 
 WORDS = st.text(alphabet="abcdefgh-_ ", min_size=1, max_size=12)
@@ -95,6 +96,12 @@ def test_values_are_never_rewritten(values: list[str]) -> None:
     assert flags.expand_inputs(given_arguments) == given_arguments
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_kind_of_picture_that_is_read_may_follow_an_input_flag(suffix: str) -> None:
+    arguments = ["--input", "a.png", f"b{suffix}", "make it blue"]
+    assert flags.expand_inputs(arguments) == [*arguments[:2], "--input", *arguments[2:]]
+
+
 def test_several_pictures_may_follow_one_input_flag() -> None:
     typed = [
         "edit",
@@ -173,12 +180,13 @@ def test_a_wrong_config_file_is_refused(text: str, part: str, tmp_path: Path) ->
 
 
 def test_folders_and_patterns_are_taken_in_sorted_order(tmp_path: Path) -> None:
-    for name in ("b.png", "a.png", "c.png"):
+    for name in ("b.png", "a.png", "c.png", "person.heic"):
         (tmp_path / name).write_bytes(b"x")
     expected = [str(tmp_path / name) for name in ("a.png", "b.png", "c.png")]
-    assert settings.pictures_of([str(tmp_path)]) == expected
-    assert settings.pictures_of([str(tmp_path / "*.png")]) == expected
-    assert settings.pictures_of([expected[2], expected[0]]) == [expected[2], expected[0]]
+    left_out = [f"{tmp_path}: not pictures, left out: person.heic"]
+    assert settings.pictures_of([str(tmp_path)]) == (expected, left_out)
+    assert settings.pictures_of([str(tmp_path / "*.png")]) == (expected, [])
+    assert settings.pictures_of([expected[2], expected[0]]) == ([expected[2], expected[0]], [])
     with pytest.raises(ImageError, match="no file matches"):
         settings.pictures_of([str(tmp_path / "*.webp")])
 

@@ -285,6 +285,17 @@ def test_unusual_pictures_are_converted_and_noted(name: str, capsys: pytest.Capt
     assert report["sizes"] == [[32, 48] if name == "rotated.jpg" else [48, 32]]
 
 
+@pytest.mark.usefixtures("red")
+def test_files_of_a_folder_that_are_no_pictures_are_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "person.heic").touch()
+    for command in (["edit", "x", "--input", ".", *LIGHT], ["describe", ".", "--model", MODEL]):
+        assert og2([*command, "--json"]) == 0
+        assert any("left out: person.heic" in note for note in json.loads(capsys.readouterr().out)["notes"])
+        (tmp_path / "output.png").unlink(missing_ok=True)
+
+
 def test_a_full_disk_gives_one_sentence_and_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

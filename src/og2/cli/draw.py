@@ -68,11 +68,12 @@ def request_of(verb: str, decided: Mapping[str, Any]) -> Request:
         options["prompt"] = prompt
     if decided.get("no_align_res"):
         options["align_res"] = False
-    pictures = settings.pictures_of(decided.get("input", ()))
+    pictures, notes = settings.pictures_of(decided.get("input", ()))
     if pictures:
         options["input_images"] = tuple(pictures)
     if "params_from" in decided:
         options = {**_params_from(decided["params_from"], pictures), **options}
+    options["notes"] = (*options.get("notes", ()), *notes)
     if "cfg_range_start" in decided or "cfg_range_end" in decided:
         start, end = options.get("cfg_range") or (0.0, 1.0)
         options["cfg_range"] = (decided.get("cfg_range_start", start), decided.get("cfg_range_end", end))

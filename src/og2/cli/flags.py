@@ -16,7 +16,6 @@ import typer
 
 from og2.presets import ALIASES as REQUEST_ALIASES
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 # A name brought from the official programs or other tools -> our name; `_` and `-` are the same everywhere.
 ALIASES = {
     **{theirs.replace("_", "-"): ours.replace("_", "-") for theirs, ours in REQUEST_ALIASES.items()},
@@ -203,7 +202,9 @@ def expand_inputs(arguments: Iterable[str]) -> list[str]:
 
 
 def _is_picture(text: str) -> bool:
-    if text.lower().endswith(PICTURE_SUFFIXES):
+    from og2.conditioning.reading import SUFFIXES
+
+    if text.lower().endswith(SUFFIXES):
         return True
     return len(text) < 1024 and not re.search(r"\s", text) and Path(text).is_dir()
 

@@ -70,25 +70,28 @@ def adapters_of(settings: Mapping[str, Any]) -> list[tuple[str, float]]:
     return found
 
 
-def pictures_of(patterns: Sequence[str]) -> list[str]:
+def pictures_of(patterns: Sequence[str]) -> tuple[list[str], list[str]]:
     """The picture files that names, folders and patterns stand for, in order; folders and patterns sorted.
 
-    Raises: ImageError if one of them stands for nothing.
+    And notes on files that were left out. Raises: ImageError if one of them stands for nothing.
     """
     files: list[str] = []
+    notes: list[str] = []
     for pattern in patterns:
         if Path(pattern).is_dir():
             from og2.conditioning.reading import list_images
 
-            files += [str(path) for path in list_images(pattern)[0]]
+            found, left_out = list_images(pattern)
+            files += [str(path) for path in found]
+            notes += left_out
         elif not Path(pattern).exists() and glob.has_magic(pattern):
-            found = sorted(glob.glob(pattern))
-            if not found:
+            matching = sorted(glob.glob(pattern))
+            if not matching:
                 raise ImageError(f"no file matches {pattern}")
-            files += found
+            files += matching
         else:
             files.append(pattern)
-    return files
+    return files, notes
 
 
 def _from_config(path: str) -> dict[str, Any]:

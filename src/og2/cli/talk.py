@@ -35,13 +35,14 @@ def describe(given: Mapping[str, Any]) -> None:
     """Prints what the model says about the pictures."""
     start = time.perf_counter()
     decided = settings.gather(given)
-    pictures = settings.pictures_of([*decided.get("pictures", ()), *decided.get("input", ())])
+    pictures, left_out = settings.pictures_of([*decided.get("pictures", ()), *decided.get("input", ())])
     if not pictures:
         raise RequestError("og2 describe needs a picture: og2 describe a.png")
     question = decided.get("question")
     if question is not None and not question.strip():
         raise RequestError("--question is empty; ask something, or leave it out for a description")
-    loaded, notes = _read(pictures)
+    loaded, changes = _read(pictures)
+    notes = [*left_out, *changes]
     pipe = _load(decided)
     from og2.conditioning.vlm import answer
     from og2.pipeline import DESCRIBE
@@ -85,8 +86,11 @@ def chat(given: Mapping[str, Any]) -> None:
     """Reads lines until the end of input; answers each in words or with a picture written to a file."""
     decided = settings.gather(given)
     decided["output"] = outputs.folder_of(decided.get("output", DEFAULT_FOLDER))
+    pictures, notes = settings.pictures_of(decided.get("input", ()))
     talk = Conversation(_load(decided), decided)
-    for picture in settings.pictures_of(decided.get("input", ())):
+    for note in notes:
+        loading.say(f"note: {note}", decided)
+    for picture in pictures:
         talk.show(picture)
     is_terminal = sys.stdin.isatty()
     if is_terminal:
