@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from og2.cli import run as og2
+from og2.cli.loading import chosen_dtype
 from og2.conditioning.vlm import Answer
 
 MODEL = str(Path(__file__).parent / "golden" / "pipeline" / "model")
@@ -137,10 +139,43 @@ def test_a_dry_run_prints_the_plan_and_draws_nothing(
 def test_a_dry_run_of_a_model_that_is_not_here_assumes_the_published_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert og2(["generate", "x", "--model", "OmniGen2/no-such-model-here", "--dry-run", "--json"]) == 0
+    absent = ["generate", "x", "--model", "OmniGen2/no-such-model-here", "--dry-run", "--json"]
+    assert og2([*absent, "--dtype", "bf16"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["memory_gb"]["weights"] == pytest.approx(15.61, abs=0.01)
     assert any("not downloaded" in note for note in plan["notes"])
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "size_gb"), [("cpu", "float32", 31.22), ("cuda", "bfloat16", 15.61)]
+)
+def test_a_dry_run_counts_in_the_dtype_that_the_run_itself_would_take(
+    device: str, dtype: str, size_gb: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = ["generate", "x", "--model", "OmniGen2/no-such-model-here", "--dry-run", "--json"]
+    assert og2([*absent, "--device", device]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["dtype"] == dtype == chosen_dtype({"model": "OmniGen2/no-such-model-here"}, device)
+    assert plan["memory_gb"]["weights"] == pytest.approx(size_gb, abs=0.01)
+
+
+def test_a_dry_run_counts_the_transformer_that_takes_the_place_of_the_models_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def planned(*words: str) -> dict[str, Any]:
+        assert og2(["generate", "x", "--seed", "1", "--dry-run", "--json", *words]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    own, other = planned("--model", MODEL), Path(MODEL) / "transformer"
+    absent = ["--model", "OmniGen2/no-such-model-here", "--device", "cpu"]
+    (weights,) = other.glob("*.safetensors")
+    for place in (MODEL, other, weights):
+        plan = planned(*absent, "--transformer-path", str(place))
+        assert plan["memory_gb"]["weights"] < planned(*absent)["memory_gb"]["weights"] / 1.9
+        if place != weights:  # a lone file has no configuration: that of the model is taken
+            assert plan["transformer_tflop"] < 0.1 * planned(*absent)["transformer_tflop"]
+    assert planned("--model", MODEL, "--transformer-path", str(weights)) == own
+    assert og2(["generate", "x", "--dry-run", "--model", MODEL, "--transformer-path", "none"]) == 3
 
 
 def test_describe_answers_in_words(red: str, capsys: pytest.CaptureFixture[str]) -> None:

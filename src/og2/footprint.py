@@ -108,14 +108,14 @@ def working_gb(
     return max(step, decode) / GB
 
 
-def tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name -> (dtype, shape) of every tensor in a network's folder, from the headers of its files alone.
+def tensors(place: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name -> (dtype, shape) of every tensor in a network's folder or one file, from the headers alone.
 
     Raises: CheckpointError if there are no weights or a header cannot be read.
     """
     from og2.model.checkpoint_files import find_weights, read_header
 
-    headers = [read_header(path) for path in find_weights(folder)]
+    headers = [read_header(path) for path in ([place] if place.is_file() else find_weights(place))]
     return {name: (item.dtype, item.shape) for header in headers for name, item in header.items()}
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from og2 import footprint
 from og2.cli.info import config_of
-from og2.cli.loading import dtype_name, model_folder
+from og2.cli.loading import best_device, chosen_dtype, model_folder
 from og2.conditioning.templates import render_prompt
+from og2.errors import CheckpointError
 from og2.request import Plan, Request
 
 # The published transformer and VAE, for a hub id that is not downloaded.
@@ -47,8 +48,10 @@ def forecast(planned: Plan, files: Sequence[Path], decided: Mapping[str, Any]) -
 def report_of(planned: Plan, files: Sequence[Path], decided: Mapping[str, Any]) -> dict[str, Any]:
     """The plan as plain values: files, seeds, sizes (width x height), tokens, branches, evaluations, cost."""
     folder = model_folder(decided.get("model"))
-    config = config_of(folder, "transformer") if folder else PUBLISHED_CONFIG
-    shape = footprint.Shape.from_config(config)
+    other = _other_transformer(decided)
+    shape = footprint.Shape.from_config(_transformer_config(folder, other))
+    device = decided.get("device", "auto")
+    dtype = chosen_dtype(decided, best_device() if device == "auto" else device.partition(":")[0])
     prompt, negative = planned.request.prompt, planned.request.negative_prompt or ""
     tokens = {"prompt": count_tokens(prompt, folder)}
     if planned.num_steps_with("uncond"):
@@ -64,6 +67,9 @@ def report_of(planned: Plan, files: Sequence[Path], decided: Mapping[str, Any]) 
         if planned.num_steps_with(name)
     ]
     flops = footprint.request_flops(shape, branches) * len(files)
+    pixels, vae_width = planned.size[0] * planned.size[1], _vae_width(folder)
+    weights = sum(_sizes(folder, other).values()) * footprint.BYTES[dtype] / footprint.GB
+    working = footprint.working_gb(shape, branches, dtype, pixels, vae_width)
     notes = list(planned.notes)
     if folder is None:
         notes.append("the model is not downloaded: the published sizes are assumed, and tokens are estimated")
@@ -80,7 +86,8 @@ def report_of(planned: Plan, files: Sequence[Path], decided: Mapping[str, Any]) 
         "branches": {name: planned.num_steps_with(name) for name in ("cond", "ref", "uncond")},
         "evaluations": planned.num_evaluations * len(files),
         "transformer_tflop": round(flops / 1e12, 3),
-        "memory_gb": _memory(folder, shape, branches, planned, decided),
+        "dtype": dtype,
+        "memory_gb": _memory(weights, working),
         "notes": notes,
     }
 
@@ -96,26 +103,45 @@ def count_tokens(prompt: str, folder: Path | None) -> int:
     return len(Tokenizer.from_file(str(path)).encode(text, add_special_tokens=False).ids)
 
 
-def _memory(
-    folder: Path | None,
-    shape: footprint.Shape,
-    branches: Sequence[footprint.Branch],
-    planned: Plan,
-    decided: Mapping[str, Any],
-) -> dict[str, float]:
-    """Weights and working memory in GB, in the dtype asked for (fp32 for mini and bf16 otherwise)."""
-    is_mini = decided.get("model") in (None, "mini")
-    dtype = dtype_name(decided.get("dtype")) or ("float32" if is_mini else "bfloat16")
-    sizes = footprint.PUBLISHED
-    vae_width = PUBLISHED_VAE_WIDTH
-    if folder is not None:
-        sizes = {
-            part: footprint.num_parameters(footprint.tensors(folder / part)) for part in footprint.NETWORKS
-        }
-        vae_width = int(config_of(folder, "vae").get("block_out_channels", [vae_width])[0])
-    weights = sum(sizes.values()) * footprint.BYTES[dtype] / footprint.GB
-    pixels = planned.size[0] * planned.size[1]
-    working = footprint.working_gb(shape, branches, dtype, pixels, vae_width)
+def _other_transformer(decided: Mapping[str, Any]) -> Path | None:
+    """The file or folder of the transformer that takes the place of the model's own.
+
+    Raises: CheckpointError if it is not there.
+    """
+    if "transformer_path" not in decided:
+        return None
+    place = Path(decided["transformer_path"]).expanduser()
+    if not place.exists():
+        raise CheckpointError(f"there is no transformer at {place}; give a folder or a .safetensors file")
+    return place / "transformer" if (place / "transformer").is_dir() else place
+
+
+def _transformer_config(folder: Path | None, other: Path | None) -> dict[str, Any]:
+    """The transformer's config; a single file has none, and takes the model's or the published one."""
+    if other is not None and other.is_dir():
+        return config_of(other.parent, other.name)
+    is_here = folder is not None and (folder / "transformer" / "config.json").is_file()
+    if folder is None or (other is not None and not is_here):
+        return PUBLISHED_CONFIG
+    return config_of(folder, "transformer")
+
+
+def _sizes(folder: Path | None, other: Path | None) -> dict[str, int]:
+    """Parameters of each network."""
+    places = {} if folder is None else {part: folder / part for part in footprint.NETWORKS}
+    if other is not None:
+        places["transformer"] = other
+    found = {part: footprint.num_parameters(footprint.tensors(place)) for part, place in places.items()}
+    return {**footprint.PUBLISHED, **found}
+
+
+def _vae_width(folder: Path | None) -> int:
+    widths = config_of(folder, "vae").get("block_out_channels") if folder else None
+    return int(widths[0]) if widths else PUBLISHED_VAE_WIDTH
+
+
+def _memory(weights: float, working: float) -> dict[str, float]:
+    """Weights and working memory in GB."""
     return {
         "weights": round(weights, 3),
         "working_about": round(working, 3),

@@ -81,8 +81,7 @@ def target(settings: Mapping[str, Any]) -> Target:
     """
     import torch
 
-    device = settings.get("device", "auto")
-    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device, best = settings.get("device", "auto"), best_device()
     if device == "auto":
         device = best
     try:
@@ -95,9 +94,20 @@ def target(settings: Mapping[str, Any]) -> Target:
     if asked and kind == "cpu":
         flag = "--" + asked[0].replace("_", "-")
         raise ConfigError(f"{flag} moves weights to an accelerator and this run has none; leave the flag out")
-    model = settings.get("model")
-    default = "float32" if kind == "cpu" or model in (None, "mini") else "bfloat16"
-    return Target(model, device, dtype_name(settings.get("dtype")) or default)
+    return Target(settings.get("model"), device, chosen_dtype(settings, kind))
+
+
+def best_device() -> str:
+    """The kind of device that auto stands for here."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def chosen_dtype(settings: Mapping[str, Any], kind: str) -> str:
+    """torch's name of the dtype that a model runs in on this kind of device.   Raises: ConfigError."""
+    default = "float32" if kind == "cpu" or settings.get("model") in (None, "mini") else "bfloat16"
+    return dtype_name(settings.get("dtype")) or default
 
 
 def load(settings: Mapping[str, Any], where: Target) -> OmniGen2Pipeline:
