@@ -183,6 +183,18 @@ def test_describe_answers_in_words(red: str, capsys: pytest.CaptureFixture[str])
     assert set(json.loads(capsys.readouterr().out)) >= {"text", "pictures", "question", "notes"}
 
 
+def test_describe_draws_a_seed_where_it_is_asked_for_and_says_which(
+    red: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["describe", red, "--model", MODEL, "--max-new-tokens", "4", "--json", "--seed"]
+    assert og2([*line, "-1"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert f"seed {said['seed']}" in said["notes"]
+    assert said["seed"] >= 0
+    assert og2([*line, str(said["seed"])]) == 0
+    assert json.loads(capsys.readouterr().out)["text"] == said["text"]
+
+
 def test_chat_answers_line_by_line(
     red: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -254,6 +266,9 @@ REFUSED = {
     ),
     "no question": (["describe", "red.png", "--question", " "], 2, "--question"),
     "a file for a conversation": (["chat", "--output", "red.png"], 2, "give a folder"),
+    "no room for an answer": (["describe", "red.png", "--max-new-tokens", "0"], 2, "max_new_tokens=0"),
+    "absurd seed of an answer": (["describe", "red.png", "--seed", str(2**70)], 2, f"seed={2**70}"),
+    "negative seed of a chat": (["chat", "--seed", "-7"], 2, "seed=-7"),
     "nothing to describe": (["describe"], 2, "og2 describe"),
     "describe a missing picture": (["describe", "none.png"], 2, "does not exist"),
     "no metadata": (["generate", "--params-from", "red.png"], 2, "no og2 settings"),

@@ -212,6 +212,20 @@ def test_sampling_settings_out_of_range_are_refused(mini_mllm, mini_processor, s
         answer(mini_mllm, mini_processor, "hi", sampling=sampling)
 
 
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens=0"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens=2.5"),
+        ({"sampling": Sampling(1.0, 1.0, -1)}, "seed=-1"),
+        ({"sampling": Sampling(1.0, 1.0, 2**64)}, "seed=18446744073709551616"),
+    ],
+)
+def test_an_answer_that_cannot_be_is_refused(mini_mllm, mini_processor, options, part):
+    with pytest.raises(RequestError, match=part):
+        answer(mini_mllm, mini_processor, "hi", **options)
+
+
 def test_a_prompt_that_is_too_long_is_refused_with_its_length_and_the_limit(mllm, processor):
     length = len(tokenize(processor, render_prompt("a cat")))
     assert encode_prompt(mllm, processor, "a cat", max_sequence_length=length).shape[0] == length

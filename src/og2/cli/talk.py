@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from og2.cli import loading, outputs, settings
 from og2.errors import Og2Error, RequestError
+from og2.request import Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,7 +36,7 @@ go on with "make it blue" or a question about it. Lines that begin with a slash:
 def describe(given: Mapping[str, Any]) -> None:
     """Prints what the model says about the pictures."""
     start = time.perf_counter()
-    decided = settings.gather(given)
+    decided, notes = _decided(given)
     pictures, left_out = settings.pictures_of([*decided.get("pictures", ()), *decided.get("input", ())])
     if not pictures:
         raise RequestError("og2 describe needs a picture: og2 describe a.png")
@@ -42,7 +44,7 @@ def describe(given: Mapping[str, Any]) -> None:
     if question is not None and not question.strip():
         raise RequestError("--question is empty; ask something, or leave it out for a description")
     loaded, changes = _read(pictures)
-    notes = [*left_out, *changes]
+    notes += [*left_out, *changes]
     pipe = _load(decided)
     from og2.conditioning.vlm import answer
     from og2.pipeline import DESCRIBE
@@ -70,6 +72,7 @@ def describe(given: Mapping[str, Any]) -> None:
                     "text": said.text,
                     "pictures": pictures,
                     "question": asked,
+                    "seed": decided.get("seed"),
                     "notes": notes,
                     "timings": {"total_s": took},
                     "model": decided.get("model") or "mini",
@@ -84,11 +87,11 @@ def describe(given: Mapping[str, Any]) -> None:
 
 def chat(given: Mapping[str, Any]) -> None:
     """Reads lines until the end of input; answers each in words or with a picture written to a file."""
-    decided = settings.gather(given)
+    decided, notes = _decided(given)
     decided["output"] = outputs.folder_of(decided.get("output", DEFAULT_FOLDER))
-    pictures, notes = settings.pictures_of(decided.get("input", ()))
+    pictures, left_out = settings.pictures_of(decided.get("input", ()))
     talk = Conversation(_load(decided), decided)
-    for note in notes:
+    for note in [*notes, *left_out]:
         loading.say(f"note: {note}", decided)
     for picture in pictures:
         talk.show(picture)
@@ -188,8 +191,24 @@ class _Words:
             self.put("\n")
 
 
+def _decided(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What the user decided, and a note on a seed that was drawn, as drawing does it for -1.
+
+    Raises: ConfigError; RequestError for a seed that drawing would refuse.
+    """
+    decided = settings.gather(given)
+    if "seed" not in decided:
+        return decided, []
+    seed = Request("any", seed=decided["seed"]).seed
+    decided["seed"] = secrets.randbelow(2**31) if seed is None else seed
+    return decided, [f"seed {decided['seed']}"] if seed is None else []
+
+
 def _load(decided: Mapping[str, Any]) -> OmniGen2Pipeline:
     loading.quiet_libraries()
+    from og2.conditioning.vlm import Sampling, check_answer
+
+    check_answer(decided.get("max_new_tokens", MAX_NEW_TOKENS), _sampling(decided) or Sampling())
     loading.model_folder(decided.get("model"))
     where = loading.target(decided)
     loading.say_model(decided)

@@ -44,6 +44,7 @@ __all__ = [
     "Sampling",
     "answer",
     "chat_inputs",
+    "check_answer",
     "encode_chat",
     "encode_prompt",
     "load_processor",
@@ -128,6 +129,7 @@ def answer(  # noqa: PLR0913 the one entry for chat; every argument is the user'
     run. The checkpoint's own generation settings are kept except for how the next token is drawn
     (`sampling`).
     """
+    check_answer(max_new_tokens, sampling or Sampling())
     inputs = chat_inputs(mllm, processor, prompt, images, history)
     length = inputs["input_ids"].shape[1]
     _check_length(length + max_new_tokens, mllm, None, f"the conversation with {max_new_tokens} new tokens")
@@ -146,6 +148,24 @@ def answer(  # noqa: PLR0913 the one entry for chat; every argument is the user'
     visible = tokens[:-1] if ended else tokens
     wants_image = ended and tokens[-1] == stops[IMG_TRIGGER]
     return Answer(_decode(processor, visible).strip(), wants_image, ended, len(tokens))
+
+
+def check_answer(max_new_tokens: int, sampling: Sampling) -> None:
+    """Refuses lengths and ways of drawing an answer that cannot be.   Raises: RequestError."""
+    if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+        raise RequestError(
+            f"max_new_tokens={max_new_tokens!r} leaves no answer; give a whole number from 1 up"
+        )
+    if not sampling.temperature >= 0 or not 0 < sampling.top_p <= 1:
+        raise RequestError(
+            f"temperature={sampling.temperature} must be at least 0 and top_p={sampling.top_p} in (0, 1]"
+        )
+    if (
+        isinstance(sampling.seed, bool)
+        or not isinstance(sampling.seed, int)
+        or not 0 <= sampling.seed < 2**64
+    ):
+        raise RequestError(f"seed={sampling.seed!r} is not a whole number from 0 to 2**64 - 1; use one")
 
 
 def tokenize(processor: Processor, text: str) -> list[int]:
@@ -254,10 +274,6 @@ def _generation_config(mllm: PreTrainedModel, stop_ids: list[int], max_new_token
 
 
 def _warpers(sampling: Sampling) -> LogitsProcessorList:
-    if not sampling.temperature >= 0 or not 0 < sampling.top_p <= 1:
-        raise RequestError(
-            f"temperature={sampling.temperature} must be at least 0 and top_p={sampling.top_p} in (0, 1]"
-        )
     if sampling.temperature == 0:
         return LogitsProcessorList()
     warpers: list[LogitsProcessor] = [TemperatureLogitsWarper(float(sampling.temperature))]
