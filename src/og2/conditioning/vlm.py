@@ -137,6 +137,7 @@ def answer(  # noqa: PLR0913 the one entry for chat; every argument is the user'
     stop_ids = [i for i in stops.values() if i is not None]
     streamer = None if on_token is None else _VisibleText(processor, length, stop_ids, on_token)
     warpers = _warpers(sampling or Sampling())
+    _bring_weights(mllm)
     generate: Any = mllm.generate  # mixed in by the class of the checkpoint, unknown to the base class
     tokens = generate(
         **inputs,
@@ -188,10 +189,21 @@ def _device(mllm: PreTrainedModel) -> torch.device:
         place = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
         if place is not None:
             return torch.device(place)
-        group = getattr(getattr(module, "_diffusers_hook", None), "hooks", {}).get("group_offloading")
+        group = _group_hook(module)
         if group is not None:
             return group.config.onload_device
     return mllm.device
+
+
+def _bring_weights(mllm: PreTrainedModel) -> None:
+    """What offload hooks do before `forward`: generation looks at the pictures before it calls that."""
+    for hook in (getattr(mllm, "_hf_hook", None), _group_hook(mllm)):
+        if hook is not None:
+            hook.pre_forward(mllm)
+
+
+def _group_hook(module: torch.nn.Module) -> Any:
+    return getattr(getattr(module, "_diffusers_hook", None), "hooks", {}).get("group_offloading")
 
 
 def _check_length(length: int, mllm: PreTrainedModel, asked: int | None, what: str) -> None:

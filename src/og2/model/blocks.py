@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from og2.model.attention import packed_attention
+from og2.model.offload import brings_weights
 from og2.model.packing import Segments
 from og2.model.rope import Rotary, rotate
 
@@ -204,6 +205,7 @@ class OmniGen2TransformerBlock(nn.Module):
             self.feed_forward(scaled_ND)
         )
 
+    @brings_weights
     def modulation(self, activated_Rc: Tensor) -> Modulation:
         """What each row of silu(time embedding) (R, c) says to this block."""
         assert isinstance(self.norm1, ModulatedNorm)

@@ -45,6 +45,7 @@ from og2.model.inputs import (
     targets_per_sample,
     texts_per_sample,
 )
+from og2.model.offload import brings_weights
 from og2.model.packing import (
     MAX_REFERENCES,
     Joint,
@@ -217,6 +218,7 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
 
     @apply_forward_hook
+    @brings_weights
     def prepare(  # noqa: PLR0913  parts, how they combine, and four choices of how to compute
         self,
         texts: list[Tensor],
@@ -272,6 +274,7 @@ class OmniGen2Transformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, Cach
         )
 
     @apply_forward_hook
+    @brings_weights
     def velocity(
         self, latents: list[Tensor], t: Tensor, prepared: Prepared, active: Iterable[int] | None = None
     ) -> list[Tensor]:
