@@ -7,6 +7,7 @@ effect to the weights, after which blocks are fused again where they can be.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,11 +88,14 @@ class AdaptedPipeline(LoraBaseMixin, PlacedPipeline):
     ) -> None:
         """Puts the adapter in a safetensors file, or a folder with one, onto the transformer.
 
-        `weight_name`: the file in the folder; `scale` multiplies its effect. Raises: CheckpointError.
+        `weight_name`: the file in the folder; `scale` multiplies its effect. Raises: CheckpointError;
+        RequestError for an adapter_name that is taken.
         """
         adapter = read_adapter(Path(source, weight_name) if weight_name else source)
         known = getattr(self.transformer, "peft_config", {})
-        name = adapter_name or f"lora_{len(known)}"
+        if adapter_name in known:
+            raise RequestError(f"there is an adapter {adapter_name!r} already; give another adapter_name")
+        name = adapter_name or next(free for k in itertools.count() if (free := f"lora_{k}") not in known)
         was_fused = is_fused(self.transformer)
         unfuse(self.transformer)
         try:

@@ -202,6 +202,9 @@ def test_the_record_follows_the_scale_that_acts_at_the_moment(file: Path) -> Non
     pipe.load_lora_weights(file, "second", scale=0.25)
     pipe.set_adapters(["second"], [0.25])
     assert [note.rpartition(" at ")[2] for note in pipe.adapter_notes] == ["0", "0.25"]
+    pipe.load_lora_weights(file, "third", scale=0.5)
+    assert [note.rpartition(" at ")[2] for note in pipe.adapter_notes] == ["0", "0.25", "0.5"]
+    pipe.delete_adapters("third")
     drawn = _velocity(pipe.transformer)
     pipe.merge_lora()
     assert [note.rpartition(" at ")[2] for note in pipe.adapter_notes] == ["0.25"]
@@ -224,6 +227,17 @@ def test_calls_that_would_make_the_record_wrong_are_refused(file: Path, tmp_path
     drawn = pipe("a thing", **OPTIONS).images[0]
     again = OmniGen2Pipeline.from_pretrained(tmp_path / "saved")("a thing", **OPTIONS).images[0]
     assert again.tobytes() == drawn.tobytes()
+
+
+def test_adapters_are_named_by_what_is_free_and_a_taken_name_is_refused(file: Path) -> None:
+    pipe = OmniGen2Pipeline.from_pretrained(MODEL)
+    for _ in range(2):
+        pipe.load_lora_weights(file)
+    pipe.delete_adapters("lora_0")
+    pipe.load_lora_weights(file)
+    assert set(pipe.transformer.peft_config) == {"lora_0", "lora_1"}
+    with pytest.raises(RequestError, match="there is an adapter 'lora_1' already; give another adapter_name"):
+        pipe.load_lora_weights(file, "lora_1")
 
 
 def test_an_offloaded_transformer_keeps_its_plain_blocks_when_adapters_are_merged(file: Path) -> None:

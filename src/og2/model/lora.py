@@ -156,6 +156,7 @@ def attach(
 ) -> None:
     """Puts the adapter onto the model beside those it has; its effect is multiplied by `scale`.
 
+    Adapters that are switched off stay so.
     Raises: CheckpointError when it is made for layers of other names or sizes.
     """
     modules = dict(model.named_modules())
@@ -173,8 +174,7 @@ def attach(
             raise CheckpointError(
                 f"{adapter.path} is for another model: {layer} needs {wanted}, it has {found}"
             )
-    before = getattr(model, "peft_config", {})
-    others = {key: _scale_of(model, key) for key in before}
+    others = {key: _scale_of(model, key) for key, found in scales(model).items() if any(found)}
     model.load_lora_adapter(
         dict(adapter.tensors), prefix=None, adapter_name=name, metadata=adapter.config().to_dict()
     )
