@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from oracle import Oracle, PassThrough
 
 from og2.errors import ConfigError, RequestError
 from og2.evals.asking import _ROUTING, plain
 from og2.evals.certificate import Certificate
 from og2.evals.certify import Plan, certify
-from og2.evals.command import _eval_parser, _options
+from og2.evals.command import _against, _eval_parser, _options, eval_mini
 from og2.evals.conditions import corrupted
 from og2.evals.controls import through_vae
 from og2.evals.intervals import corrected, mean_of, mean_of_families, paired_difference, share_of, wilson
@@ -26,11 +28,11 @@ from og2.evals.items import (
 from og2.evals.mini import Options, evaluate
 from og2.evals.near_miss import meets
 from og2.evals.page import write_page
-from og2.evals.report import controls_table, format_report
+from og2.evals.report import GENEVAL, controls_table, format_report
 from og2.evals.seeds import SEALED_VARIABLE, seed_of
 from og2.world.dialogue import QUESTION_KINDS
 from og2.world.known import Known
-from og2.world.prompts import sample_prompt
+from og2.world.prompts import GENEVAL_TASKS, sample_prompt
 from og2.world.questions import MORE_KINDS
 from og2.world.render import render
 from og2.world.score import score_edit
@@ -197,6 +199,10 @@ def test_the_table_and_the_page_name_every_family_and_control_and_show_the_worst
         {"families": ("x",)},
         {"size": 100},
         {"size": 16},
+        {"chunk": 0},
+        {"chunk": -5},
+        {"families": ("plain add",)},
+        {"generate": False},
     ],
 )
 def test_what_leaves_nothing_to_score_is_refused(given):
@@ -308,11 +314,81 @@ def test_families_weigh_alike_and_an_interval_never_has_no_width():
     assert mean_of_families({}).n == 0
 
 
-def test_paired_differences_use_the_common_items_only():
-    new, old = {"a": 1.0, "b": 1.0, "c": 0.0}, {"a": 0.0, "b": 1.0, "d": 1.0}
+@settings(max_examples=40, deadline=None)
+@given(
+    st.dictionaries(st.text("abc", max_size=3), st.lists(st.integers(0, 10), max_size=6), max_size=4),
+    st.sampled_from([10.0, 20.0]),
+)
+def test_an_interval_holds_its_score_lies_in_the_scale_and_has_a_width(families, scale):
+    share = mean_of_families(families, scale)
+    assert 0 <= share.low <= share.score + 1e-9
+    assert share.score - 1e-9 <= share.high <= scale
+    assert share.high - share.low > 1e-3
+    scaled = mean_of_families({name: [v / scale for v in own] for name, own in families.items()})
+    assert (share.low, share.high) == pytest.approx((scaled.low * scale, scaled.high * scale), abs=1e-6)
+
+
+def test_families_are_resampled_each_by_itself():
+    halves = [1.0, 0.0] * 25
+    alike = mean_of_families({"a": halves, "b": halves})
+    against = mean_of_families({"a": halves, "b": halves[::-1]})
+    for share in (alike, against):
+        assert share.high - share.low == pytest.approx(2 * 1.96 * 0.5 / 10, rel=0.1)
+
+
+def test_paired_differences_use_the_common_items_only_and_families_weigh_alike():
+    new, old = {"a/1": 1.0, "a/2": 1.0, "a/3": 0.0}, {"a/1": 0.0, "a/2": 1.0, "a/4": 1.0}
     assert paired_difference(new, old).score == 0.5
     assert paired_difference(new, old).n == 2
     assert paired_difference(new, {}).n == 0
+    more = {f"b/{i}": 1.0 for i in range(8)}
+    assert paired_difference(new | more, old | dict.fromkeys(more, 0.0)).score == 0.75
+
+
+def test_another_report_is_read_before_anything_is_drawn(tmp_path):
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(ConfigError, match="holds no report"):
+        eval_mini(["--model", str(tmp_path / "none"), "--against", str(tmp_path / "other.json")])
+
+
+def test_a_report_is_compared_with_another_over_items_of_the_same_words(report):
+    data = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    other = {item["key"]: (item["text"], 0.0) for item in data["items"]}
+    other[data["items"][0]["key"]] = ("other words", 0.0)
+    found = _against(data, other)
+    assert found["edit"]["score"] == 1.0
+    assert found["t2i"]["n"] == data["t2i"]["n"] - 1
+
+
+def test_a_run_goes_on_under_the_same_model_alone(tmp_path):
+    how = options(tasks=("understanding",), controls=False, limit=1)
+    evaluate(Oracle(1), how, tmp_path)
+    other = Oracle(1)
+    other.mllm = PassThrough()
+    with pytest.raises(RequestError, match=r"another run .*weights"):
+        evaluate(other, how, tmp_path)
+
+
+def test_measures_are_summed_up_for_the_model_and_for_controls(report):
+    edit = report.to_dict()["edit"]
+    assert edit["means"]["overall"]["score"] > 9
+    assert edit["means"]["overall"]["low"] <= edit["means"]["overall"]["score"] <= 10
+    assert edit["controls"]["copy source"]["means"]["sc"]["score"] < 1
+    assert edit["controls"]["copy source"]["means"]["preservation"]["score"] == 10
+    assert "control: copy source" in format_report(report)
+    six = [family for family in families_of("t2i", "full") if family in GENEVAL_TASKS]
+    oracle = Oracle(1, world="full", families=six)
+    how = Options(limit=1, tasks=("t2i",), families=(*six,), controls=False)
+    assert evaluate(oracle, how).tasks["t2i"].means[GENEVAL].n == len(six) == 6
+
+
+def test_scores_that_are_no_shares_are_not_corrected_as_shares():
+    oracle = Oracle(1, world="full", families=("single_object",))
+    how = Options(limit=1, tasks=("incontext",), families=("single_object",), controls=False)
+    family = evaluate(oracle, how).to_dict()["incontext"]["breakdown"]["single_object"]
+    assert "certificate" in family
+    assert "corrected" not in family
+    assert family["high"] > 1
 
 
 def test_a_scorers_errors_are_taken_out_of_a_share():

@@ -32,14 +32,15 @@ def eval_mini(arguments: Sequence[str] | None = None) -> int:
     for path in (given.html, given.save):
         if path is not None and path.exists():
             raise ConfigError(f"{path} is there already; choose another name")
+    other = None if given.against is None else _scores_in(given.against)
     from og2 import OmniGen2Pipeline
 
     pipe = OmniGen2Pipeline.from_pretrained(given.model)
     pipe.set_progress_bar_config(disable=True)
     report = evaluate(pipe, _options(given), given.out)
     data = report.to_dict()
-    if given.against is not None:
-        data["against"] = _against(data, given.against)
+    if other is not None:
+        data["against"] = _against(data, other)
     if given.html is not None:
         write_page(report, given.html)
     text = json.dumps(data, indent=1)
@@ -191,7 +192,7 @@ def _options(given: argparse.Namespace) -> Options:
     if given.score_only and given.out is None:
         raise ConfigError("--score-only needs --out, the folder with the pictures")
     calls: dict[str, Any] = {"pack": given.pack}
-    calls |= {"num_inference_steps": given.steps} if given.steps else {}
+    calls |= {"num_inference_steps": given.steps} if given.steps is not None else {}
     return Options(
         limit=given.limit,
         seed=seed,
@@ -209,21 +210,25 @@ def _options(given: argparse.Namespace) -> Options:
     )
 
 
-def _against(data: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Per task the mean of this run's scores less the other's, over items of one key and text."""
+def _scores_in(path: Path) -> dict[str, tuple[str, float]]:
+    """Text and score of every item of a report, by key.   Raises: ConfigError."""
     try:
         other = json.loads(path.read_text(encoding="utf-8"))
-        old = {(item["key"], item["text"]): float(item["score"]) for item in other["items"]}
+        return {item["key"]: (item["text"], float(item["score"])) for item in other["items"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"--against {path} holds no report: {error}") from error
-    new = {(item["key"], item["text"]): float(item["score"]) for item in data["items"]}
+
+
+def _against(data: dict[str, Any], other: dict[str, tuple[str, float]]) -> dict[str, Any]:
+    """Per task the mean of this run's scores less the other's, over items of one key and text."""
     done = {}
-    for task in dict.fromkeys(key.split("/")[0] for key, _ in new):
-        mine, theirs = (
-            {f"{key} {text}": score for (key, text), score in items.items() if key.startswith(f"{task}/")}
-            for items in (new, old)
-        )
-        done[task] = paired_difference(mine, theirs).to_dict()
+    for task in dict.fromkeys(item["key"].split("/")[0] for item in data["items"]):
+        new, old = {}, {}
+        for item in data["items"]:
+            key, (text, score) = item["key"], other.get(item["key"], ("", 0.0))
+            if key in other and key.startswith(f"{task}/") and text == item["text"]:
+                new[key], old[key] = item["score"], score
+        done[task] = paired_difference(new, old).to_dict()
     return done
 
 

@@ -50,47 +50,42 @@ def share_of(outcomes: list[bool]) -> Share:
     return wilson(sum(outcomes), len(outcomes))
 
 
-def mean_of(values: list[float]) -> Share:
-    """The mean with a 95 % normal interval of the mean, values that are NaN left out of n."""
-    known = [v for v in values if not math.isnan(v)]
-    if not known:
-        return Share(0.0, 0.0, 1.0, 0)
-    mean = sum(known) / len(known)
-    spread = math.sqrt(sum((v - mean) ** 2 for v in known) / max(1, len(known) - 1))
-    half = 1.96 * spread / math.sqrt(len(known))
-    return Share(mean, max(0.0, mean - half), min(1.0, mean + half), len(known))
+def mean_of(values: Sequence[float], scale: float = 1.0) -> Share:
+    """The mean as `mean_of_families` gives it for one family, values that are NaN left out of n."""
+    return mean_of_families({"": [v for v in values if not math.isnan(v)]}, scale)
 
 
-def mean_of_families(families: Mapping[str, Sequence[float]]) -> Share:
+def mean_of_families(families: Mapping[str, Sequence[float]], scale: float = 1.0) -> Share:
     """The unweighted mean of the families' means, with a 95 % interval from resampling inside each family.
 
-    n is the number of items; families without any are left out. With all values alike the interval is that of
-    `wilson` for a share of n items, because a bootstrap of equal values has no width.
+    n is the number of items; families without any are left out. Resampling equal values has no width: the
+    mean of such a family is drawn from Jeffreys' posterior of a share of `scale`, their largest value (Brown,
+    Cai and DasGupta, Stat. Sci. 16, 2001).
     """
     known = [np.asarray(values, dtype=np.float64) for values in families.values() if len(values)]
     if not known:
-        return Share(0.0, 0.0, 1.0, 0)
-    n = sum(len(values) for values in known)
+        return Share(0.0, 0.0, scale, 0)
     score = float(np.mean([values.mean() for values in known]))
-    drawn = np.mean([_resampled_means(values) for values in known], axis=0)
+    rng = np.random.default_rng(_SEED)
+    drawn = np.mean([_drawn_means(rng, values, scale) for values in known], axis=0)
     low, high = np.quantile(drawn, [0.025, 0.975])
-    if high - low < 1e-12 and score in (0.0, 1.0):
-        bounds = wilson(round(score * n), n)
-        low, high = bounds.low, bounds.high
-    return Share(score, float(low), float(high), n)
+    return Share(score, min(float(low), score), max(float(high), score), sum(map(len, known)))
 
 
 def paired_difference(new: Mapping[str, float], old: Mapping[str, float]) -> Share:
-    """Mean of new - old over the items that both runs scored, with a 95 % bootstrap interval over items.
+    """Mean of new - old over the items that both runs scored, families weighing alike, with a 95 % interval.
 
-    new, old: item key -> score.
+    new, old: item key "FAMILY/NUMBER" -> score. The interval is a bootstrap over the items of each family.
     """
-    common = sorted(set(new) & set(old))
-    if not common:
-        return Share(0.0, -math.inf, math.inf, 0)
-    steps = np.array([new[key] - old[key] for key in common])
-    low, high = np.quantile(_resampled_means(steps), [0.025, 0.975])
-    return Share(float(steps.mean()), float(low), float(high), len(common))
+    steps: dict[str, list[float]] = {}
+    for key in sorted(set(new) & set(old)):
+        steps.setdefault(key.rpartition("/")[0], []).append(new[key] - old[key])
+    if not steps:
+        return Share(0.0, 0.0, 0.0, 0)
+    rng, own = np.random.default_rng(_SEED), [np.asarray(values) for values in steps.values()]
+    drawn = np.mean([_resampled_means(rng, values) for values in own], axis=0)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Share(float(np.mean([x.mean() for x in own])), float(low), float(high), sum(map(len, own)))
 
 
 def corrected(observed: Share, accept_correct: float, accept_wrong: float) -> Share:
@@ -108,6 +103,12 @@ def corrected(observed: Share, accept_correct: float, accept_wrong: float) -> Sh
     return Share(values[0], values[1], values[2], observed.n)
 
 
-def _resampled_means(values: np.ndarray) -> np.ndarray:
-    rng = np.random.default_rng([_SEED, len(values)])
+def _drawn_means(rng: np.random.Generator, values: np.ndarray, scale: float) -> np.ndarray:
+    share, n = float(values.mean()) / scale, len(values)
+    if np.ptp(values) > 0 or not 0 <= share <= 1:
+        return _resampled_means(rng, values)
+    return scale * rng.beta(n * share + 0.5, n * (1 - share) + 0.5, size=_DRAWS)
+
+
+def _resampled_means(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
     return values[rng.integers(len(values), size=(_DRAWS, len(values)))].mean(axis=1)

@@ -35,6 +35,7 @@ TASKS = ("t2i", "edit", "incontext", "understanding")
 MIN_PX, SIZE_STEP = 32, 16
 _OWN = "the model's own"
 _BATCH = 32  # pictures rendered together
+_SAMPLE = 64  # values of a tensor that tell it from another
 PRESETS = {"t2i": "t2i", "edit": "edit", "incontext": "in-context"}
 
 
@@ -77,12 +78,23 @@ def evaluate(pipe: Any, options: Options | None = None, folder: Path | None = No
     unknown = [task for task in options.tasks if task not in TASKS]
     if unknown or not options.tasks:
         raise RequestError(f"tasks {unknown}: allowed are {', '.join(TASKS)}")
-    known = [family for task in PRESETS for family in families_of(task, options.world)]
-    wrong = [family for family in options.families or () if family not in known]
+    known = {task: families_of(task, options.world) for task in PRESETS}
+    everything = dict.fromkeys(family for own in known.values() for family in own)
+    wrong = [family for family in options.families or () if family not in everything]
     if wrong:
-        raise RequestError(f"families {wrong} are unknown; there are {', '.join(dict.fromkeys(known))}")
+        raise RequestError(f"families {wrong} are unknown; there are {', '.join(everything)}")
+    for task in set(options.tasks) & set(known) if options.families else ():
+        if known[task] and not set(known[task]) & set(options.families or ()):
+            raise RequestError(
+                f"families {list(options.families or ())} leave nothing of task {task}, which has "
+                f"{', '.join(known[task])}; leave the task out"
+            )
     if options.size is not None and (options.size < MIN_PX or options.size % SIZE_STEP):
         raise RequestError(f"size={options.size}: use {MIN_PX} or more, a multiple of {SIZE_STEP}")
+    if options.chunk < 1:
+        raise RequestError(f"chunk={options.chunk}: use 1 or more pictures per call")
+    if not options.generate and (folder is None or not Store.is_run(folder)):
+        raise RequestError(f"{folder} holds no run to score; give the folder that a run was told with --out")
     if folder is None:
         with tempfile.TemporaryDirectory() as temporary:
             return _evaluate(pipe, options, Path(temporary))
@@ -93,6 +105,7 @@ def _evaluate(pipe: Any, options: Options, folder: Path) -> Report:
     settings: dict[str, Any] = {
         "model": pipe.profile.name,
         "weights": _fingerprint(pipe),
+        "presets": _short_hash(repr(getattr(pipe.profile, "presets", None)).encode()),
         "native_px": int(pipe.profile.native_size),
         "seeds": options.seeds,
     }
@@ -112,19 +125,23 @@ def _evaluate(pipe: Any, options: Options, folder: Path) -> Report:
 
 def _mark(seed: int) -> str:
     """Names a seed without telling it."""
-    return hashlib.sha256(f"og2 items {seed}".encode()).hexdigest()[:12]
+    return _short_hash(f"og2 items {seed}".encode())
 
 
 def _fingerprint(pipe: Any) -> str:
-    """Tells checkpoints apart: hash of the transformer's first and last parameters, or "" without one."""
-    transformer = getattr(pipe, "transformer", None)
-    if transformer is None:
-        return ""
-    parameters = list(transformer.parameters())
-    digest = hashlib.sha256()
-    for tensor in (parameters[0], parameters[len(parameters) // 2], parameters[-1]):
-        digest.update(tensor.detach().float().cpu().numpy().tobytes())
+    """Tells models apart: the hash of their files and the beginning of every tensor that is loaded."""
+    profile = getattr(pipe, "adapted_profile", pipe.profile)
+    digest = hashlib.sha256(getattr(profile, "model_hash", "").encode())
+    for part in ("transformer", "vae", "mllm"):
+        network = getattr(pipe, part, None)
+        for name, tensor in network.state_dict().items() if network is not None else ():
+            first = tensor.flatten()[:_SAMPLE].float().cpu().numpy().tobytes()
+            digest.update(f"{part} {name} {tuple(tensor.shape)}".encode() + first)
     return digest.hexdigest()[:12]
+
+
+def _short_hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]
 
 
 def _evaluate_pictures(pipe: Any, task: str, options: Options, store: Store) -> TaskReport:

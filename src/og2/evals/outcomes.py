@@ -16,6 +16,8 @@ from og2.world.score_context import score_context
 from og2.world.spec import Scene
 
 Picture = NDArray[np.uint8]
+OF_TEN = frozenset({"sc", "pq", "overall", "pf", "success", "preservation"})
+"""Measures from 0 to 10; the others are shares, or have no upper end."""
 SCALES: dict[str, float] = {"t2i": 1.0, "edit": 1.0, "incontext": 10.0, "understanding": 1.0}
 
 

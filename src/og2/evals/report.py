@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from og2.evals.certificate import Certificate
 from og2.evals.intervals import Share, corrected, mean_of, mean_of_families
 from og2.evals.items import least_px
-from og2.evals.outcomes import Item, Outcome
+from og2.evals.outcomes import OF_TEN, Item, Outcome
+from og2.world.prompts import GENEVAL_TASKS
 
 
 @dataclass(frozen=True)
@@ -29,16 +31,18 @@ class Row:
 class TaskReport:
     """Scores of one task.
 
-    scale: the best score. families: family -> score. numbers: family -> measure -> mean. controls: control ->
-    (score, family -> score). missing: keys of items without a picture or answer. px: side of a family's
-    pictures.
+    scale: the best score. families: family -> score. numbers: family -> measure -> mean. means: measure ->
+    mean over the families that have it. controls: control -> (score, family -> score), control_means: control
+    -> its means. missing: keys of items without a picture or answer. px: side of a family's pictures.
     """
 
     scale: float
     score: Share = field(default_factory=lambda: Share(0.0, 0.0, 1.0, 0))
     families: dict[str, Share] = field(default_factory=dict)
     numbers: dict[str, dict[str, Share]] = field(default_factory=dict)
+    means: dict[str, Share] = field(default_factory=dict)
     controls: dict[str, tuple[Share, dict[str, Share]]] = field(default_factory=dict)
+    control_means: dict[str, dict[str, Share]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     px: dict[str, int] = field(default_factory=dict)
@@ -46,30 +50,31 @@ class TaskReport:
     def add_outcomes(self, found: list[tuple[Item, Outcome]]) -> None:
         """Scores, breakdown and measures of the model's own items."""
         self.add_families(_by_family(found))
-        for family in self.families:
-            own = [outcome.numbers for item, outcome in found if item.family == family]
-            names = sorted({name for numbers in own for name in numbers})
-            self.numbers[family] = {
-                n: mean_of([numbers[n] for numbers in own if n in numbers]) for n in names
-            }
+        measured = _by_measure(found)
+        self.numbers = {family: {} for family in self.families}
+        for name, families in measured.items():
+            for family, own in families.items():
+                self.numbers[family][name] = mean_of(own, _scale_of(name))
+        self.means = _means(measured, _by_family(found))
 
     def add_families(self, values: dict[str, list[float]]) -> None:
         """The task's score as the mean over these families, and each one's own."""
-        self.score = mean_of_families(values)
-        self.families = {family: mean_of_families({family: own}) for family, own in values.items()}
+        self.score = mean_of_families(values, self.scale)
+        self.families = {family: mean_of(own, self.scale) for family, own in values.items()}
 
     def add_breakdown(self, name: str, values: list[float]) -> None:
         """A figure beside the families that does not count into the score."""
-        self.families[name] = mean_of_families({name: values})
+        self.families[name] = mean_of(values, self.scale)
 
     def add_control(self, name: str, judged: list[tuple[Item, Outcome]]) -> None:
-        """A control's scores."""
+        """A control's scores and measures."""
         self.add_control_families(name, _by_family(judged))
+        self.control_means[name] = _means(_by_measure(judged), _by_family(judged))
 
     def add_control_families(self, name: str, values: dict[str, list[float]]) -> None:
         """A control's scores, as score per item of each family."""
-        parts = {family: mean_of_families({family: own}) for family, own in values.items()}
-        self.controls[name] = (mean_of_families(values), parts)
+        parts = {family: mean_of(own, self.scale) for family, own in values.items()}
+        self.controls[name] = (mean_of_families(values, self.scale), parts)
 
     def is_certified(self, task: str, family: str) -> bool:
         """Whether the pictures are as large as those that the scorer is certified on."""
@@ -79,6 +84,7 @@ class TaskReport:
         """JSON-ready data of the task of that name; `corrected` is the score with the scorer's own error
         rates taken out."""
         data: dict[str, Any] = {**self.score.to_dict(), "scale": self.scale, "missing": self.missing}
+        data["means"] = {name: share.to_dict() for name, share in self.means.items()}
         breakdown: dict[str, Any] = {}
         for family, share in self.families.items():
             numbers = {n: s.score for n, s in self.numbers.get(family, {}).items()}
@@ -86,12 +92,17 @@ class TaskReport:
             breakdown[family] |= {"px": self.px[family]} if family in self.px else {}
             rates = certificate.get(f"{task}/{family}")
             if rates and self.is_certified(task, family):
-                right, wrong = rates["accept_correct"], rates["accept_near_miss"]
-                breakdown[family]["corrected"] = corrected(share, right, wrong).to_dict()
                 breakdown[family]["certificate"] = rates
+                if self.scale == 1.0:  # shares of passes; other scores have no error rates
+                    right, wrong = rates["accept_correct"], rates["accept_near_miss"]
+                    breakdown[family]["corrected"] = corrected(share, right, wrong).to_dict()
         data["breakdown"] = breakdown
         data["controls"] = {
-            name: {**share.to_dict(), "breakdown": {f: s.to_dict() for f, s in parts.items()}}
+            name: {
+                **share.to_dict(),
+                "means": {n: s.to_dict() for n, s in self.control_means.get(name, {}).items()},
+                "breakdown": {f: s.to_dict() for f, s in parts.items()},
+            }
             for name, (share, parts) in self.controls.items()
         }
         return data
@@ -120,7 +131,7 @@ class Report:
                     "passed": row.outcome.passed,
                     "unknown": row.outcome.unknown,
                     "reason": row.outcome.reason,
-                    "numbers": row.outcome.numbers,
+                    "numbers": {n: None if math.isnan(v) else v for n, v in row.outcome.numbers.items()},
                 }
                 for task in self.tasks.values()
                 for row in task.rows
@@ -135,6 +146,7 @@ def format_report(report: Report) -> str:
     for name, task in report.tasks.items():
         scale = "" if task.scale == 1.0 else f" of {task.scale:.0f}"
         lines.append(f"{name:28} {task.score}{scale}")
+        lines += [f"  {n:26} {s}" for n, s in task.means.items() if n in (GENEVAL, *_HEADLINES)]
         rates = report.certificate.summary()
         for family, share in task.families.items():
             known = rates.get(f"{name}/{family}") if task.is_certified(name, family) else None
@@ -146,7 +158,10 @@ def format_report(report: Report) -> str:
             shown = {n: s for n, s in task.numbers.get(family, {}).items() if n in _SHOWN}
             if shown:
                 lines.append("      " + ", ".join(f"{n} {s.score:.2f}" for n, s in shown.items()))
-        lines += [f"  control: {control:17} {share}" for control, (share, _) in task.controls.items()]
+        for control, (share, _) in task.controls.items():
+            own = task.control_means.get(control, {})
+            shown = "".join(f"  {n} {own[n].score:.2f}" for n in _HEADLINES if n in own)
+            lines.append(f"  control: {control:17} {share}{shown}")
         if task.missing:
             some = ", ".join(task.missing[:5]) + (", ..." if len(task.missing) > 5 else "")
             lines.append(f"  MISSING {len(task.missing)} items, not in n: {some}")
@@ -169,6 +184,8 @@ def controls_table(report: Report) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 
+GENEVAL = "the six of GenEval"
+_HEADLINES = ("sc", "pq", "pf", "overall")
 _SHOWN = ("sc", "pq", "overall", "pf", "kept", "atoms", "unknown")
 
 
@@ -177,3 +194,24 @@ def _by_family(found: list[tuple[Item, Outcome]]) -> dict[str, list[float]]:
     for item, outcome in found:
         families.setdefault(item.family, []).append(outcome.score)
     return families
+
+
+def _by_measure(found: list[tuple[Item, Outcome]]) -> dict[str, dict[str, list[float]]]:
+    """Measure -> family -> what was measured, NaN left out."""
+    measured: dict[str, dict[str, list[float]]] = {}
+    for item, outcome in found:
+        for name, value in outcome.numbers.items():
+            if not math.isnan(value):
+                measured.setdefault(name, {}).setdefault(item.family, []).append(value)
+    return dict(sorted(measured.items()))
+
+
+def _means(measured: dict[str, dict[str, list[float]]], scores: dict[str, list[float]]) -> dict[str, Share]:
+    """Measures over the families that have them, and the score over GenEval's tasks where all are there."""
+    means = {name: mean_of_families(families, _scale_of(name)) for name, families in measured.items()}
+    six = {family: scores[family] for family in GENEVAL_TASKS if family in scores}
+    return {GENEVAL: mean_of_families(six), **means} if len(six) == len(GENEVAL_TASKS) else means
+
+
+def _scale_of(measure: str) -> float:
+    return 10.0 if measure in OF_TEN else 1.0

@@ -42,6 +42,11 @@ class Store:
         else:
             write_text(path, json.dumps(wanted, indent=1))
 
+    @staticmethod
+    def is_run(folder: Path) -> bool:
+        """Whether the folder holds a run."""
+        return (folder / _SETTINGS).is_file()
+
     def has_picture(self, key: str) -> bool:
         """Whether the item's picture is there."""
         return self.picture_path(key).exists()

@@ -313,3 +313,5 @@ _MAKERS: dict[str, Callable[[Generator, World, str], _Wish | None]] = {
     "text": _text,
 }
 PROMPT_TASKS: tuple[str, ...] = tuple(_MAKERS)
+GENEVAL_TASKS = ("single", "two", "counting", "colors", "position", "attribution")
+"""GenEval's six (arXiv 2310.11513)."""
