@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+import weakref
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -313,3 +314,17 @@ def _check_means() -> None:
 
 def test_after_a_step_every_rank_has_the_mean_of_all_gradients() -> None:
     in_processes(3, _mean_gradients)
+
+
+def _train_with_ddp(folder: Path) -> None:
+    with process_group():
+        task = Line()
+        task.parallel = Parallel(task.module, "ddp")
+        wrapped = weakref.ref(task.parallel.call)
+        train(task, _config(folder), replace(OPTIM, steps=2))
+        assert wrapped() is None
+        assert task.parallel.call is task.module
+
+
+def test_a_run_lets_go_of_its_process_group_before_it_leaves(tmp_path: Path) -> None:
+    in_processes(2, _train_with_ddp, tmp_path)

@@ -148,6 +148,14 @@ class Parallel:
         """Whether each rank holds a part of the weights only."""
         return self.strategy == "fsdp" and world_size() > 1
 
+    def leave(self) -> None:
+        """Lets go of what holds the process group, which may be left afterwards.
+
+        DDP's reducer would otherwise be the last to hold it, and wait for the group's threads with the
+        interpreter's lock that these may need to end.
+        """
+        self.call = self.module
+
     @contextmanager
     def part(self, is_last: bool) -> Iterator[None]:
         """Around the forward and backward of one part: gradients meet in the last one."""

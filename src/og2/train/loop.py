@@ -87,6 +87,7 @@ def train(task: Task, run: RunConfig, optim: OptimConfig, rate: Callable[[int], 
             trainer.writer.settle()
             if isinstance(task, Stateful):
                 task.close()
+            task.parallel.leave()
 
 
 @dataclass(frozen=True)
