@@ -83,11 +83,12 @@ def evaluate(pipe: Any, options: Options | None = None, folder: Path | None = No
     wrong = [family for family in options.families or () if family not in everything]
     if wrong:
         raise RequestError(f"families {wrong} are unknown; there are {', '.join(everything)}")
-    for task in set(options.tasks) & set(known) if options.families else ():
-        if known[task] and not set(known[task]) & set(options.families or ()):
+    for task in options.tasks if options.families else ():
+        own = known.get(task, ())
+        if own and not set(own) & set(options.families or ()):
             raise RequestError(
                 f"families {list(options.families or ())} leave nothing of task {task}, which has "
-                f"{', '.join(known[task])}; leave the task out"
+                f"{', '.join(own)}; leave the task out"
             )
     if options.size is not None and (options.size < MIN_PX or options.size % SIZE_STEP):
         raise RequestError(f"size={options.size}: use {MIN_PX} or more, a multiple of {SIZE_STEP}")

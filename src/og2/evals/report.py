@@ -49,13 +49,13 @@ class TaskReport:
 
     def add_outcomes(self, found: list[tuple[Item, Outcome]]) -> None:
         """Scores, breakdown and measures of the model's own items."""
-        self.add_families(_by_family(found))
-        measured = _by_measure(found)
+        scores, measured = _by_family(found), _by_measure(found)
+        self.add_families(scores)
         self.numbers = {family: {} for family in self.families}
         for name, families in measured.items():
             for family, own in families.items():
                 self.numbers[family][name] = mean_of(own, _scale_of(name))
-        self.means = _means(measured, _by_family(found))
+        self.means = _means(measured, scores)
 
     def add_families(self, values: dict[str, list[float]]) -> None:
         """The task's score as the mean over these families, and each one's own."""
@@ -68,8 +68,9 @@ class TaskReport:
 
     def add_control(self, name: str, judged: list[tuple[Item, Outcome]]) -> None:
         """A control's scores and measures."""
-        self.add_control_families(name, _by_family(judged))
-        self.control_means[name] = _means(_by_measure(judged), _by_family(judged))
+        scores = _by_family(judged)
+        self.add_control_families(name, scores)
+        self.control_means[name] = _means(_by_measure(judged), scores)
 
     def add_control_families(self, name: str, values: dict[str, list[float]]) -> None:
         """A control's scores, as score per item of each family."""

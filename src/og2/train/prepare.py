@@ -51,6 +51,7 @@ def check(
     recipe = _recipe(path, overrides)
     folder = resolve_folder(recipe.model)
     longest = Qwen2_5_VLConfig.from_pretrained(folder / "mllm").get_text_config().max_position_embeddings
+    token_px = _token_px(recipe, folder)
     for number, stage in enumerate(recipe.curriculum()):
         data = stage.data(recipe.data)
         mixture = open_mix(data.mix, recipe.run.seed + number)
@@ -58,7 +59,7 @@ def check(
             config,
             max_text_tokens=min(longest, data.encode.max_text_tokens or longest),
             budget=data.loader.packing.budget,
-            token_px=_token_px(recipe, folder),
+            token_px=token_px,
         )
         yield stage.name, _checked(mixture, data.read, folder, limits, on_progress)
 
