@@ -215,3 +215,85 @@ def test_empty_places_are_refused(tmp_path: Path) -> None:
             opened(kind, tmp_path)
     with pytest.raises(ConfigError, match="has no column aftr; it has instruction, before, after"):
         opened("huggingface", hub(tmp_path / "h"), options={"output_image": "aftr"})
+
+
+BROKEN = [
+    ('{"instruction": "a \\ud83d cat", "output_image": "a.png"}', "instruction holds '.ud83d' at place 3"),
+    ('{"instruction": "x", "output_image": "a\\ud800.png"}', "output_image holds '.ud800'"),
+    ('{"instruction": "x", "output_image": "a.png", "input_images": ["\\udc00"]}', "a name in input_images"),
+    ('{"\\ud800": 1, "output_image": "a.png"}', "no instruction; known: '.ud800', output_image"),
+    ('{"instruction": "x", "output_image": "a\\u0000b.png"}', r"cannot read 'a.x00b.png'"),
+    ('{"instruction": "x", "output_image": "loop.png"}', "cannot read loop.png"),
+    ("[" * 100_000, "is not valid JSON"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), BROKEN)
+def test_what_no_file_or_prompt_can_be_is_a_fault_of_its_row_alone(
+    line: str, message: str, tmp_path: Path
+) -> None:
+    os.symlink("loop.png", tmp_path / "loop.png")
+    (tmp_path / "r.jsonl").write_text(line)
+    with pytest.raises(DataError, match=message) as caught:
+        opened("jsonl", tmp_path / "r.jsonl", task="t2i").example(0)
+    assert str(caught.value).startswith("s:1")
+    str(caught.value).encode()
+
+
+@pytest.mark.parametrize("names", ["1.txt 1.png 1.txt 1.png", "1.txt 2.txt 1.png 2.png"])
+def test_a_member_or_key_that_a_shard_holds_twice_is_refused(names: str, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for name in names.split():
+            tar.addfile(tarfile.TarInfo(name))
+    with pytest.raises(DataError, match=r"0.tar holds 1.(txt|png) where the row 1 is complete"):
+        opened("webdataset", tmp_path / "0.tar")
+
+
+def test_shards_of_one_name_in_two_folders_give_ids_of_their_own(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        write_shard(tmp_path / folder / "0.tar", {"1.txt": b"x", "1.png": b"y"})
+    source = opened("webdataset", tmp_path)
+    assert [source.row_id(i) for i in range(2)] == ["s/a/0.tar:1", "s/b/0.tar:1"]
+
+
+def test_pictures_that_are_links_are_read_where_the_root_of_the_mix_holds_them(tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    for file in captioned(tmp_path / "real").glob("a.*"):
+        os.symlink(file, tmp_path / "links" / file.name)
+    with pytest.raises(DataError, match=r"leads outside the data root .* set `root` in the mix"):
+        opened("folder", tmp_path / "links").example(0)
+    example = opened("folder", tmp_path / "links", root=tmp_path, options={"inputs": ["links"]}).example(0)
+    assert (example.row.instruction, example.output_picture) == ("picture a", picture_bytes(0))
+    assert example.input_pictures == (picture_bytes(0),)
+
+
+def test_copies_that_other_programs_leave_behind_are_no_rows(tmp_path: Path) -> None:
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    held = {"._1.txt": b"junk", "1.txt": b"x", "._1.png": b"junk", "1.png": b"y"}
+    for folder in (tmp_path, tmp_path / ".ipynb_checkpoints"):
+        write_jsonl(folder, mixed_rows(1))
+        write_shard(folder / "0.tar", held)
+    (tmp_path / "._p0.png").write_bytes(b"junk")
+    for kind in ("jsonl", "folder", "webdataset"):
+        assert len(opened(kind, tmp_path)) == 1, kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("jsonl", "b.jsonl.gz"), ("webdataset", "1.tar.gz"), ("webdataset", "d/2.tgz")]
+)
+def test_a_compressed_file_among_the_rows_is_refused_and_not_passed_over(
+    kind: str, name: str, tmp_path: Path
+) -> None:
+    write_jsonl(tmp_path, mixed_rows(1))
+    write_shard(tmp_path / "0.tar", {"1.txt": b"x", "1.png": b"y"})
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"x")
+    for path in (tmp_path, tmp_path / name):
+        with pytest.raises(ConfigError, match=rf"{name} is compressed .*; unpack it, or take it out"):
+            opened(kind, path)
+
+
+def test_a_list_of_rows_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    text = json.dumps(mixed_rows(2), indent=1)
+    (tmp_path / "r.json").write_text(text, encoding="utf-8-sig")
+    assert [opened("jsonl", tmp_path / "r.json").row(i).task for i in range(2)] == ["t2i", "edit"]

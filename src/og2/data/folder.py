@@ -26,15 +26,11 @@ class FolderSource:
 
     def __init__(self, place: Place, options: FolderOptions) -> None:
         """Raises: ConfigError when there is no picture, or no folder of inputs."""
-        self.name, self.task, self.folder = place.name, place.task, place.existing()
+        self.name, self.task, self.folder, self.root = place.name, place.task, place.existing(), place.root
+        if not self.folder.is_dir():
+            raise ConfigError(f"source {self.name}: {self.folder} is no folder")
         self.inputs = tuple(self.folder.parent / inputs for inputs in options.inputs)
-        self.files = sorted(
-            p.relative_to(self.folder).as_posix()
-            for p in self.folder.rglob("*")
-            if p.suffix.lower() in SUFFIXES and p.is_file()
-        )
-        if not self.files:
-            raise ConfigError(f"source {self.name}: {self.folder} holds no picture ({', '.join(SUFFIXES)})")
+        self.files = sorted(file.relative_to(self.folder).as_posix() for file in place.files(SUFFIXES))
         for inputs in self.inputs:
             if not inputs.is_dir():
                 raise ConfigError(f"source {self.name}: options.inputs names {inputs}, which is no folder")
@@ -49,7 +45,7 @@ class FolderSource:
     def row(self, index: int) -> Row:
         """Caption and names of picture `index`.   Raises: DataError when it has no caption."""
         name, row_id = self.files[index], self.row_id(index)
-        caption = read_inside(self.folder, str(Path(name).with_suffix(".txt")), row_id)
+        caption = self._read(self.folder, str(Path(name).with_suffix(".txt")), row_id)
         text = decoded(caption, row_id).strip()
         task = self.task or ("edit" if self.inputs else "t2i")
         names = tuple(str(folder / name) for folder in self.inputs)
@@ -58,5 +54,9 @@ class FolderSource:
     def example(self, index: int) -> Example:
         """Picture `index` with its caption, and its inputs."""
         row, name = self.row(index), self.files[index]
-        inputs = tuple(read_inside(folder, name, row.id) for folder in self.inputs)
-        return Example(row, inputs, read_inside(self.folder, name, row.id))
+        inputs = tuple(self._read(folder, name, row.id) for folder in self.inputs)
+        return Example(row, inputs, self._read(self.folder, name, row.id))
+
+    def _read(self, folder: Path, name: str, row_id: str) -> bytes:
+        """The file `name` of that folder, inside the mix's root, or the folder where there is none."""
+        return read_inside(self.root or folder, name, row_id, folder)

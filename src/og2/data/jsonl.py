@@ -6,17 +6,17 @@ whole.
 
 from __future__ import annotations
 
-import json
 from array import array
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from og2.data.rows import Example, Row, parse_line, parse_row, read_inside
+from og2.data.rows import Example, Row, parse_json, parse_line, parse_row, read_inside
 from og2.data.sources import Place
-from og2.errors import ConfigError, DataError
+from og2.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,11 @@ class JsonlSource:
     """Rows of one or several JSONL files; pictures lie in the root, by default the row's own folder."""
 
     def __init__(self, place: Place, options: JsonlOptions) -> None:
-        """Raises: ConfigError when the directory holds no such file; DataError for a broken list of rows."""
+        """Raises: ConfigError as `Place.files`; DataError for a broken list of rows."""
         del options
         self.name, self.task, self.root = place.name, place.task, place.root
         path = place.existing()
-        self.files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if _is_rows(p))
-        if not self.files:
-            raise ConfigError(f"source {place.name}: no .jsonl or .json file in {path} or below it")
+        self.files = place.files((".jsonl", ".json"), (".jsonl.gz", ".json.gz"))
         self._labels = [
             place.name if path.is_file() else f"{place.name}/{p.relative_to(path).as_posix()}"
             for p in self.files
@@ -85,10 +83,6 @@ class JsonlSource:
         return parse_line(line, row_id, self.name, self.task), file
 
 
-def _is_rows(path: Path) -> bool:
-    return path.suffix in (".jsonl", ".json") and path.is_file()
-
-
 @dataclass(frozen=True)
 class _Lines:
     """Where the rows of one file begin, and after how many rows each blank line lies."""
@@ -108,7 +102,7 @@ def _index(file: Path, label: str) -> _Lines | list[Any]:
     starts, blanks, start = array("q"), array("q"), 0
     try:
         with file.open("rb") as stream:
-            if file.suffix == ".json" and stream.read(64).lstrip().startswith(b"["):
+            if file.suffix == ".json" and stream.read(64).removeprefix(BOM_UTF8).lstrip().startswith(b"["):
                 return _list_of_rows(file, label)
             stream.seek(0)
             for line in stream:
@@ -123,7 +117,4 @@ def _index(file: Path, label: str) -> _Lines | list[Any]:
 
 
 def _list_of_rows(file: Path, label: str) -> list[Any]:
-    try:
-        return json.loads(file.read_bytes())
-    except ValueError as error:
-        raise DataError(f"source {label}: {file} is not valid JSON ({error})") from error
+    return parse_json(file.read_bytes(), f"source {label}: {file}")

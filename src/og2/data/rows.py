@@ -90,17 +90,21 @@ def parse_row(tree: Any, row_id: str, source: str, task: str | None = None) -> R
     pictures = [pictures] if isinstance(pictures, str) else pictures
     if not isinstance(pictures, list) or not all(isinstance(name, str) and name for name in pictures):
         raise DataError(f"{row_id}: input_images={pictures!r} is not a list of picture names")
+    for name in pictures:
+        _check_text(name, f"{row_id}: a name in input_images")
     found: dict[str, str | None] = {}
     for key in ("task_type", "instruction", "output_image", "output_text"):
         value = tree.get(key)
         if value is not None and not isinstance(value, str):
             raise DataError(f"{row_id}: {key}={value!r} is {type(value).__name__}; text is needed")
+        _check_text(value or "", f"{row_id}: {key}")
         found[key] = value
     if found["instruction"] is None:
-        raise DataError(f"{row_id} has no instruction; {nearest('instruction', map(str, tree))}")
+        raise DataError(f"{row_id} has no instruction; {nearest('instruction', map(_shown, tree))}")
     if (found["output_image"] is None) == (found["output_text"] is None):
         raise DataError(
-            f"{row_id} must have either output_image or output_text; it has the keys {', '.join(tree)}"
+            f"{row_id} must have either output_image or output_text; it has the keys "
+            f"{', '.join(map(_shown, tree))}"
         )
     kind = found["task_type"] or task
     if not kind:
@@ -118,11 +122,15 @@ def parse_row(tree: Any, row_id: str, source: str, task: str | None = None) -> R
 
 def parse_line(line: bytes, row_id: str, source: str, task: str | None = None) -> Row:
     """The row written in one line of JSON.   Raises: DataError that names the row."""
+    return parse_row(parse_json(line, row_id), row_id, source, task)
+
+
+def parse_json(text: bytes, what: str) -> Any:
+    """The value written as JSON.   Raises: DataError that begins with `what`."""
     try:
-        tree = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{row_id} is not valid JSON ({error})") from error
-    return parse_row(tree, row_id, source, task)
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{what} is not valid JSON ({error})") from error
 
 
 def decoded(caption: bytes, row_id: str) -> str:
@@ -136,18 +144,36 @@ def decoded(caption: bytes, row_id: str) -> str:
         ) from error
 
 
-def read_inside(root: Path, name: str, row_id: str) -> bytes:
-    """The bytes of the file `name`, relative to `root` or absolute, which must lie inside `root`.
+def read_inside(root: Path, name: str, row_id: str, folder: Path | None = None) -> bytes:
+    """The bytes of the file `name`, absolute or relative to `folder` (the root where that is None).
 
+    It must lie inside `root`.
     Raises: DataError that names the row: outside the root (also through a link), missing, unreadable.
     """
-    path, base = Path(root, name).resolve(), Path(root).resolve()
-    if not path.is_relative_to(base):
-        raise DataError(
-            f"{row_id}: {name} leads outside the data root {base}; move the file there, or set `root` in the "
-            "mix"
-        )
+    base, shown = Path(root).resolve(), _shown(name)
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{row_id}: cannot read {name} ({error.strerror}) under {base}") from error
+        path = Path(folder or root, name).resolve()
+        if path.is_relative_to(base):
+            return path.read_bytes()
+    except (OSError, ValueError, RuntimeError) as error:  # a name that no file can have, a loop of links
+        reason = getattr(error, "strerror", None) or _shown(str(error))
+        raise DataError(f"{row_id}: cannot read {shown} ({reason}) under {base}") from error
+    raise DataError(
+        f"{row_id}: {shown} leads outside the data root {base}; move the file there, or set `root` in the mix"
+    )
+
+
+def _check_text(text: str, what: str) -> None:
+    """Raises: DataError for what JSON can write and UTF-8 cannot: halves of surrogate pairs."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{what} holds {text[error.start]!a} at place {error.start + 1}, half of a character; write "
+            "the whole one"
+        ) from error
+
+
+def _shown(name: object) -> str:
+    """A name as it can be printed."""
+    return str(name) if str(name).isprintable() else ascii(name)

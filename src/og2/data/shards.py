@@ -7,18 +7,18 @@ Nothing is unpacked, and members that hold pickled objects are refused.
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from og2.conditioning.reading import SUFFIXES
-from og2.data.rows import Example, Row, decoded, parse_row
+from og2.data.rows import Example, Row, decoded, parse_json, parse_row
 from og2.data.sources import Place
-from og2.errors import ConfigError, DataError
+from og2.errors import DataError
 
 PICKLED = (".pyd", ".pickle", ".pkl", ".pth", ".pt")
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,12 @@ class ShardSource:
     """Rows of one tar file, or of all below a directory; the id of a row is "source/shard:key"."""
 
     def __init__(self, place: Place, options: ShardOptions) -> None:
-        """Raises: ConfigError when there is no shard; DataError for one that is damaged or holds pickles."""
+        """Raises: ConfigError as `Place.files`; DataError for a shard as `_records`."""
         del options
         self.name, self.task = place.name, place.task
-        path = place.existing()
-        self.shards = [path] if path.is_file() else sorted(path.rglob("*.tar"))
-        if not self.shards:
-            raise ConfigError(f"source {self.name}: no .tar file in {path} or below it")
+        self.shards = place.files((".tar",), COMPRESSED)
+        folder = place.existing() if place.existing().is_dir() else self.shards[0].parent
+        self._labels = [f"{self.name}/{shard.relative_to(folder).as_posix()}" for shard in self.shards]
         self._records = [r for n, shard in enumerate(self.shards) for r in _records(n, shard, self.name)]
 
     def __len__(self) -> int:
@@ -54,17 +53,14 @@ class ShardSource:
     def row_id(self, index: int) -> str:
         """The shard and the key."""
         record = self._records[index]
-        return f"{self.name}/{self.shards[record.shard].name}:{record.key}"
+        return f"{self._labels[record.shard]}:{record.key}"
 
     def row(self, index: int) -> Row:
         """What is written about row `index`."""
         record, row_id = self._records[index], self.row_id(index)
         tree = {}
         if "json" in record.members:
-            try:
-                tree = json.loads(self._read(record, "json", row_id))
-            except ValueError as error:
-                raise DataError(f"{row_id}: its json member is not valid JSON ({error})") from error
+            tree = parse_json(self._read(record, "json", row_id), f"{row_id}: its json member")
         if isinstance(tree, dict) and "instruction" in tree:
             return parse_row(tree, row_id, self.name, self.task)
         if "txt" not in record.members:
@@ -103,28 +99,29 @@ class ShardSource:
 
 
 def _records(number: int, shard: Path, source: str) -> Iterator[_Record]:
-    """The rows of one shard in order.   Raises: DataError."""
-    total = shard.stat().st_size
+    """The rows of one shard in order.
+
+    Raises: DataError for a shard that is damaged, holds pickles, or holds a member or a key twice.
+    """
+    total, seen = shard.stat().st_size, set[str]()
     key, members = "", {}
     try:
         # "r:" takes plain tar only: in a compressed one nothing can be read at random.
         with tarfile.open(shard, "r:") as tar:
-            for member in tar:
-                if not member.isfile():
-                    continue
+            for member in _members(tar, f"source {source}: {shard}", total):
                 folder, _, base = member.name.rpartition("/")
                 stem, _, rest = base.partition(".")
-                if f".{rest.lower()}".endswith(PICKLED):
-                    raise DataError(
-                        f"source {source}: {shard} holds {member.name}, a pickled object; remove it"
-                    )
-                if member.offset_data + member.size > total:
-                    raise DataError(f"source {source}: {shard} ends within {member.name}; copy it again")
                 full = f"{folder}/{stem}" if folder else stem
                 if full != key and members:
                     yield _Record(number, key, members)
+                    seen.add(key)
                     members = {}
                 key = full
+                if key in seen or rest in members:
+                    raise DataError(
+                        f"source {source}: {shard} holds {member.name} where the row {key} is complete; give "
+                        "each row a key of its own, and write its members one after another"
+                    )
                 members[rest] = (member.offset_data, member.size)
         with shard.open("rb") as stream:
             stream.seek(max(0, total - 512))
@@ -137,3 +134,16 @@ def _records(number: int, shard: Path, source: str) -> Iterator[_Record]:
         ) from error
     if members:
         yield _Record(number, key, members)
+
+
+def _members(tar: tarfile.TarFile, what: str, total: int) -> Iterator[tarfile.TarInfo]:
+    """The files of a shard of `total` bytes; those whose names begin with a dot are left out."""
+    for member in tar:
+        if not member.isfile():
+            continue
+        if member.name.lower().endswith(PICKLED):
+            raise DataError(f"{what} holds {member.name}, a pickled object; remove it")
+        if member.offset_data + member.size > total:
+            raise DataError(f"{what} ends within {member.name}; copy it again")
+        if not any(part.startswith(".") for part in PurePosixPath(member.name).parts):
+            yield member

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -38,6 +38,31 @@ class Place:
         if not self.path.exists():
             raise ConfigError(f"source {self.name}: {self.path} does not exist")
         return self.path
+
+    def files(self, suffixes: Collection[str], compressed: Collection[str] = ()) -> list[Path]:
+        """The path where it is a file, else all files below it with one of these endings, sorted.
+
+        Files and folders whose names begin with a dot are left out: copies and notes of other programs.
+        Raises: ConfigError when there is none, or one with an ending of `compressed`.
+        """
+        path = self.existing()
+        found = [path] if path.is_file() else sorted(file for file in path.rglob("*") if _is_seen(file, path))
+        packed = [file for file in found if file.name.lower().endswith(tuple(compressed))]
+        if packed:
+            raise ConfigError(
+                f"source {self.name}: {packed[0]} is compressed and cannot be read at random; unpack it, or "
+                "take it out"
+            )
+        if path.is_file():
+            return found
+        found = [file for file in found if file.suffix.lower() in suffixes]
+        if not found:
+            raise ConfigError(f"source {self.name}: no file {', '.join(suffixes)} in {path} or below it")
+        return found
+
+
+def _is_seen(file: Path, folder: Path) -> bool:
+    return not any(part.startswith(".") for part in file.relative_to(folder).parts) and file.is_file()
 
 
 SOURCES: Registry[SourceKind] = Registry(
