@@ -128,6 +128,42 @@ def test_a_mix_that_contains_itself_is_refused(tmp_path: Path) -> None:
         open_mix(read_mix(tmp_path / "a.yml"), 0, tmp_path)
 
 
+def test_type_and_root_hold_in_mixes_inside_unless_they_say_otherwise(tmp_path: Path) -> None:
+    row = {"instruction": "x", "output_image": "p.png"}
+    for folder in (tmp_path, tmp_path / "in"):
+        write_jsonl(folder, [row])
+    (tmp_path / "in" / "p.png").write_bytes(b"that beside the rows")
+    (tmp_path / "in" / "in.yml").write_text(
+        "data: [{path: rows.jsonl, name: a}, {path: rows.jsonl, name: b, type: ic}]"
+    )
+    outer = {"root": ".", "data": [{"path": "in/in.yml", "type": "edit"}]}
+    first, second = open_mix(build(MixConfig, outer), 0, tmp_path).sources
+    assert (first.row(0).task, second.row(0).task) == ("edit", "ic")
+    assert first.example(0).output_picture == (tmp_path / "p.png").read_bytes()
+    (tmp_path / "in" / "in.yml").write_text("root: .\ndata: [{path: rows.jsonl}]")
+    (own,) = open_mix(build(MixConfig, outer), 0, tmp_path).sources
+    assert own.example(0).output_picture == b"that beside the rows"
+
+
+@pytest.mark.parametrize("more", [{"name": "n"}, {"kind": "folder"}, {"options": {"rows": 1}}])
+def test_what_would_do_nothing_on_a_mix_inside_is_refused(more: dict, tmp_path: Path) -> None:
+    (tmp_path / "in.yml").write_text("data: [{kind: world}]")
+    with pytest.raises(ConfigError, match=f"another mix, for which {next(iter(more))} would do nothing"):
+        open_mix(build(MixConfig, {"data": [{"path": "in.yml", **more}]}), 0, tmp_path)
+
+
+def test_mixtures_that_draw_other_rows_have_other_fingerprints() -> None:
+    def fingerprint(**entry: object) -> str:
+        tree = {"data": [{"kind": "world", "name": "w", **entry}]}
+        return open_mix(build(MixConfig, tree), 0).fingerprint
+
+    changes = (
+        {}, {"options": {"seed": 5}}, {"options": {"world": "full"}}, {"type": "edit"}, {"path": "elsewhere"}
+    )  # fmt: skip
+    assert len({fingerprint(**change) for change in changes}) == len(changes)
+    assert fingerprint() == fingerprint(ratio=2.0)
+
+
 def test_every_kind_of_source_can_be_imported_by_its_registered_names() -> None:
     for name in SOURCES:
         module = import_module(SOURCES[name].module)

@@ -159,7 +159,8 @@ class Loader:
         Raises: ConfigError when it is of another mixture, or lacks this rank's lanes.
         """
         own = self._first_position()
-        for key, meaning in (("mixture", "mixture or seed"), ("packs_per_step", "packs_per_step")):
+        mixture = "mixture or seed, or by an og2 that did not yet tell all mixtures apart"
+        for key, meaning in (("mixture", mixture), ("packs_per_step", "packs_per_step")):
             if state.get(key) != own[key]:
                 raise ConfigError(
                     f"the checkpoint's data position was made with another {meaning} ({state.get(key)}, now "

@@ -15,9 +15,10 @@ through a keyed permutation of the source's rows, the row: every row once per ep
 from __future__ import annotations
 
 import hashlib
+import json
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ class MixEntry:
     `path`: a file, a directory (read with all below it), or another YAML mix, whose entries then divide this
     entry's ratio. `type`: task of rows that name none. `ratio`: share of the draws, relative to the other
     entries. `kind`: a name of og2.data.sources.SOURCES; `options`: that kind's own. `name`: by default the
-    path's.
+    path's. An entry that is another mix has no kind, name and options; its `type` is that of entries there
+    that have none.
     """
 
     path: Path | None = None
@@ -52,7 +54,10 @@ class MixEntry:
 
 @dataclass(frozen=True)
 class MixConfig:
-    """A mix file. `root`: the folder that pictures must lie in, by default that of the file naming them."""
+    """A mix file. `root`: the folder that pictures must lie in, by default that of the file naming them.
+
+    It holds for mixes inside this one too, where they have none of their own.
+    """
 
     data: tuple[MixEntry, ...]
     root: Path | None = None
@@ -71,8 +76,17 @@ class Draw:
 class Mixture:
     """Sources with weights; may be sent to another process."""
 
-    def __init__(self, sources: Sequence[Source], weights: Sequence[float], seed: int) -> None:
-        """Raises: ConfigError for no source, an empty one, equal names, or weights that are not positive."""
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        weights: Sequence[float],
+        seed: int,
+        origins: Sequence[str] = (),
+    ) -> None:
+        """`origins`: what each source was opened from, which decides about its rows.
+
+        Raises: ConfigError for no source, an empty one, equal names, or weights that are not positive.
+        """
         if not sources or len(sources) != len(weights):
             raise ConfigError(
                 f"a mixture of {len(sources)} sources and {len(weights)} weights; give one each"
@@ -86,6 +100,7 @@ class Mixture:
             if names.count(source.name) > 1:
                 raise ConfigError(f"two sources are named {source.name}; give one of them a name of its own")
         self.sources, self.weights, self.seed = tuple(sources), tuple(weights), seed
+        self.origins = tuple(origins)
         self._slots = _apportion(weights, BLOCK)
         self._starts = [sum(self._slots[:i]) for i in range(len(self._slots))]
         self._lengths = [len(source) for source in sources]
@@ -101,7 +116,7 @@ class Mixture:
     def fingerprint(self) -> str:
         """Equal for mixtures that give the same draws; a data position is good for these only."""
         parts = [(s.name, n, k) for s, n, k in zip(self.sources, self._lengths, self._slots, strict=True)]
-        return hashlib.sha256(repr((self.seed, parts)).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr((self.seed, parts, self.origins)).encode()).hexdigest()[:16]
 
     def draw(self, number: int) -> Draw:
         """Draw `number`, 0 and up; the same for the same number, always."""
@@ -156,7 +171,8 @@ def open_mix(config: MixConfig, seed: int, base: Path | None = None) -> Mixture:
     Raises: ConfigError for unknown keys and kinds, missing files, mixes that contain themselves.
     """
     found = _open_entries(config, 1.0, base or Path(), ())
-    return Mixture([source for source, _ in found], [weight for _, weight in found], seed)
+    sources, weights, origins = zip(*found, strict=True)
+    return Mixture(sources, weights, seed, origins)
 
 
 def read_mix(path: str | Path) -> MixConfig:
@@ -183,7 +199,8 @@ def permuted(position: int, length: int, key: int) -> int:
 
 def _open_entries(
     config: MixConfig, share: float, base: Path, chain: tuple[Path, ...]
-) -> list[tuple[Source, float]]:
+) -> list[tuple[Source, float, str]]:
+    """Sources, weights and origins, those of mixes inside in the place of their entries."""
     if not config.data:
         raise ConfigError(f"the mix {chain[-1] if chain else ''} has no entries under data")
     for entry in config.data:
@@ -193,19 +210,39 @@ def _open_entries(
             )
     total = sum(entry.ratio for entry in config.data)
     root = None if config.root is None else base / config.root
-    found: list[tuple[Source, float]] = []
+    found: list[tuple[Source, float, str]] = []
     for entry in config.data:
         weight = share * entry.ratio / total
         path = None if entry.path is None else base / entry.path
         if path is None or path.suffix not in (".yaml", ".yml"):
             name = entry.name or (path.stem if path else entry.kind)
-            found.append((open_source(entry.kind, name, path, root, entry.type, entry.options), weight))
+            source = open_source(entry.kind, name, path, root, entry.type, entry.options)
+            found.append((source, weight, _origin(entry)))
             continue
         path = path.resolve()
         if path in chain:
             raise ConfigError(f"the mix {path} contains itself, through {' -> '.join(map(str, chain))}")
-        found += _open_entries(read_mix(path), weight, path.parent, (*chain, path))
+        found += _open_entries(_inner_mix(path, entry, root), weight, path.parent, (*chain, path))
     return found
+
+
+def _inner_mix(path: Path, entry: MixEntry, root: Path | None) -> MixConfig:
+    """The mix that an entry names, with the entry's type and the outer root where it has none."""
+    plain = MixEntry(entry.path, entry.type, entry.ratio)
+    if extra := [key for key, value in vars(entry).items() if value != getattr(plain, key)]:
+        raise ConfigError(
+            f"entry {entry.path} is another mix, for which {', '.join(extra)} would do nothing; give it to "
+            "the entries there"
+        )
+    inner = read_mix(path)
+    data = tuple(replace(line, type=line.type or entry.type) for line in inner.data)
+    return MixConfig(data, inner.root or (root and root.absolute()))
+
+
+def _origin(entry: MixEntry) -> str:
+    """What an entry says about its rows, whatever the folder it stands in."""
+    path = entry.path and entry.path.as_posix()
+    return json.dumps([entry.kind, path, entry.type, entry.options], sort_keys=True, default=str)
 
 
 def _apportion(weights: Sequence[float], total: int) -> list[int]:
