@@ -10,9 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from og2.data import cache as cache_module
 from og2.data.cache import Cache, content_hash, folder_hash, picture_key, tensors_of, text_key
 from og2.errors import CheckpointError
 
+real = cache_module._checksum_of
 KEY = text_key("a prompt", "weights")
 HELD = {"features": torch.arange(12.0).reshape(3, 4).bfloat16()}
 
@@ -50,6 +52,14 @@ def test_any_flipped_bit_or_cut_is_noticed_and_removed(
     # A flipped bit in the padding of the header changes nothing that is read.
     assert entry is None or torch.equal(tensors_of(entry)["features"], HELD["features"])
     assert path.exists() == (entry is not None)
+
+
+def test_an_entry_is_summed_once_when_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, sums = Cache(tmp_path), []
+    cache.put("texts", KEY, HELD)
+    monkeypatch.setattr(cache_module, "_checksum_of", lambda entry: sums.append(real(entry)) or sums[-1])
+    assert cache.get("texts", KEY) is not None
+    assert len(sums) == 1
 
 
 def test_a_deleted_folder_is_only_an_empty_one(tmp_path: Path) -> None:

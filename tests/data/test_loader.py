@@ -29,8 +29,9 @@ from og2.data.mix import Mixture
 from og2.data.packing import PackingConfig
 from og2.data.rows import Source
 from og2.data.sources import Place
+from og2.data.workers import Reading
 from og2.data.world_source import WorldOptions, WorldSource
-from og2.errors import ConfigError, DataError
+from og2.errors import ConfigError, DataError, RequestError
 
 NO_DROP = ReadConfig(drop_text=0.0, drop_references=0.0)
 PACKING = PackingConfig(budget=260, waiting=3)
@@ -208,6 +209,18 @@ def test_a_bad_row_stops_the_run_or_is_counted_and_named_and_nothing_takes_its_p
     assert place["bad"] == ["rows:4"]
 
 
+def test_a_text_that_is_too_long_is_refused_from_the_cache_too(kit: Kit, tmp_path: Path) -> None:
+    mixed = Mixture([world("t2i", "t2i")], [1.0], 0)
+    encoder = Encoder(kit.networks, EncodeConfig(), 0, Cache(tmp_path))
+    encoder.item(Reader(mixed, NO_DROP, encoder.keys).read(0))
+    limited = Encoder(kit.networks, EncodeConfig(max_text_tokens=9), 0, encoder.cache)
+    sample = Reader(mixed, NO_DROP, limited.keys).read(0)
+    assert isinstance(sample, Sample)
+    assert sample.text_entry is not None
+    with pytest.raises(RequestError, match=r"t2i:\d+: the prompt has \d+ tokens; the limit is 9"):
+        limited.item(sample)
+
+
 def test_a_row_larger_than_the_budget_is_a_bad_row(kit: Kit) -> None:
     with pytest.raises(DataError, match=r"edit:\d+ has \d+ tokens, the budget of a pack is 20"):
         steps(loader(kit, mixture(), LoaderConfig(PackingConfig(budget=20))), 1)
@@ -226,6 +239,47 @@ def test_a_worker_that_dies_ends_the_run_with_one_sentence(kit: Kit) -> None:
                 [next(made) for _ in range(6)]
         with pytest.raises(DataError, match=r"a data worker died( while it read draw \d+, row \w+:\d+)?;"):
             [next(made) for _ in range(50)]
+
+
+class OddError(Exception):
+    """Like errors of networking libraries: it can be sent, and not be read."""
+
+    def __init__(self, message: str, *, response: int) -> None:
+        super().__init__(message)
+        self.response = response
+
+
+class OddAnswer:
+    def __reduce__(self) -> tuple[type[OddError], tuple[str]]:
+        return OddError, ("x",)
+
+
+class OddWork:
+    def describe(self, number: int) -> str:
+        return f"piece {number}"
+
+    def __call__(self, number: int) -> object:
+        if number == 0:
+            raise OddError("no such thing", response=1)
+        return OddAnswer() if number == 1 else number
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (0, r"piece 0: OddError: no such thing; read it with workers=0"),
+        (1, r"what a data worker sent while it read piece 1 cannot be read \(TypeError\)"),
+    ],
+)
+def test_what_a_worker_sends_and_nobody_can_read_is_an_error_and_no_endless_wait(
+    number: int, message: str
+) -> None:
+    reading = Reading(OddWork(), 1)
+    try:
+        with pytest.raises(DataError, match=message):
+            reading.workers[0].begin(number).result(timeout=120)
+    finally:
+        reading.close()
 
 
 KILLED = """

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -238,13 +238,42 @@ def chat_inputs(
     last = len(images) - sum(turn.num_images for turn in history)
     if last < 0:
         raise RequestError(f"the history speaks of more pictures than the {len(images)} given")
-    for text in [prompt, *(part for turn in history for part in (turn.user, turn.assistant))]:
-        if IMAGE_PAD in text or "<|video_pad|>" in text:
-            raise RequestError(f"the text holds the control token {IMAGE_PAD} or <|video_pad|>; leave it out")
+    refuse_picture_tokens([prompt, *(part for turn in history for part in (turn.user, turn.assistant))])
     ids = tokenize(processor, render_chat(prompt, last, history=history))
     if not images:
         return {"input_ids": torch.tensor([ids], device=_device(mllm))}
     return _with_pictures(mllm, processor, ids, images)
+
+
+def count_chat_tokens(processor: Processor, prompt: str, images: Sequence[Image.Image] = ()) -> int:
+    """Tokens of one chat prompt with its pictures, as `chat_inputs` makes them, without a language model.
+
+    Raises: RequestError, ImageError as it does.
+    """
+    refuse_picture_tokens([prompt])
+    length = len(tokenize(processor, render_chat(prompt, len(images))))
+    if not images:
+        return length
+    return length - len(images) + sum(_picture_counts(_seen(processor, images), processor))
+
+
+def refuse_picture_tokens(texts: Iterable[str]) -> None:
+    """Raises: RequestError for a text with tokens that stand for patches of a picture."""
+    if any(token in text for text in texts for token in (IMAGE_PAD, "<|video_pad|>")):
+        raise RequestError(f"the text holds the control token {IMAGE_PAD} or <|video_pad|>; leave it out")
+
+
+def _seen(processor: Processor, images: Sequence[Image.Image]) -> Any:
+    """The pictures as the language model is shown them."""
+    try:
+        return processor.image_processor(images=list(images), return_tensors="pt")
+    except ValueError as error:
+        raise ImageError(f"a picture cannot be shown to the language model: {error}") from error
+
+
+def _picture_counts(seen: Any, processor: Processor) -> list[int]:
+    """How many tokens stand for each picture."""
+    return (seen["image_grid_thw"].prod(dim=-1) // processor.image_processor.merge_size**2).tolist()
 
 
 def _with_pictures(
@@ -259,12 +288,8 @@ def _with_pictures(
             f"the picture processor cuts patches of {made_by.patch_size} px, merged {made_by.merge_size}; "
             f"the language model expects {vision.patch_size} and {vision.spatial_merge_size}"
         )
-    try:
-        seen = made_by(images=list(images), return_tensors="pt")
-    except ValueError as error:
-        raise ImageError(f"a picture cannot be shown to the language model: {error}") from error
-    pad, merged = mllm.config.image_token_id, made_by.merge_size**2
-    counts = iter((seen["image_grid_thw"].prod(dim=-1) // merged).tolist())
+    seen, pad = _seen(processor, images), mllm.config.image_token_id
+    counts = iter(_picture_counts(seen, processor))
     ids = [i for token in ids for i in ([pad] * next(counts) if token == pad else [token])]
     input_ids = torch.tensor([ids], device=_device(mllm))
     inputs = {

@@ -45,7 +45,8 @@ class Cache:
             entry = path.read_bytes()
         except OSError:
             return None
-        if _checksum_of(entry) is not None and _checksum_of(entry) == _written_checksum(entry):
+        checksum = _checksum_of(entry)
+        if checksum is not None and checksum == _written_checksum(entry):
             return entry
         logger.warning("the cache entry %s is damaged; it is removed and made again", path)
         path.unlink(missing_ok=True)

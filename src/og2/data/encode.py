@@ -22,11 +22,14 @@ from transformers.modeling_utils import PreTrainedModel
 from og2.conditioning.images import preprocess
 from og2.conditioning.processor import Processor
 from og2.conditioning.templates import IM_END
-from og2.conditioning.vlm import chat_inputs, encode_chat, encode_prompt, tokenize
+from og2.conditioning.vlm import chat_inputs, encode_chat, encode_prompt, refuse_picture_tokens, tokenize
 from og2.data.cache import Cache, tensors_of
 from og2.data.examples import CacheKeys, Sample, SizedPicture
 from og2.data.packing import Answer, Item
+from og2.data.rows import Row
 from og2.errors import RequestError
+
+WHOLE_ANSWER = "question, pictures and answer have"
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class EncodeConfig:
     """How samples are encoded.
 
     `sample_targets`: draw targets from the posterior instead of taking its mean (references always are).
-    `max_text_tokens`: longest prompt with its template, in tokens; None for what the language model allows.
+    `max_text_tokens`: longest prompt with its template, or question, pictures and answer, in tokens; None for
+    what the language model allows.
     """
 
     sample_targets: bool = True
@@ -99,9 +103,14 @@ class Encoder:
 
     @torch.no_grad()
     def features(self, sample: Sample) -> Tensor:
-        """Features (L, F) of the sample's text, in the dtype they were computed in."""
+        """Features (L, F) of the sample's text, in the dtype they were computed in.
+
+        Raises: RequestError for a text that is too long, also where the cache holds it.
+        """
         if sample.text_entry is not None:
-            return tensors_of(sample.text_entry)["features"]
+            held = tensors_of(sample.text_entry)["features"]
+            check_length(len(held), self.config.max_text_tokens, f"{sample.row.id}: the prompt has")
+            return held
         if not sample.text and sample.text_key in self._empty:
             return self._empty[sample.text_key]
         encode = encode_prompt if sample.form == "prompt" else encode_chat
@@ -133,19 +142,20 @@ class Encoder:
         return found
 
     def answer(self, sample: Sample) -> Answer:
-        """The question in the chat form with its pictures, and the answer that is to be said."""
+        """The question in the chat form with its pictures, and the answer that is to be said.
+
+        Raises: RequestError for one that is too long, or holds picture control tokens.
+        """
         networks = self.networks
+        refuse_picture_tokens([sample.row.output_text or ""])
         shown = [Image.fromarray(p.pixels) for p in sample.references if p.pixels is not None]
         inputs = chat_inputs(networks.mllm, networks.processor, sample.text, shown)
         question = inputs["input_ids"][0].cpu()
-        said = torch.tensor(tokenize(networks.processor, f"{sample.row.output_text}{IM_END}\n"))
+        said = torch.tensor(answer_ids(networks.processor, sample.row))
         limit = self.config.max_text_tokens
-        if limit is not None and len(question) + len(said) > limit:
-            raise RequestError(
-                f"{sample.row.id}: question, pictures and answer have {len(question) + len(said)} tokens; "
-                "the limit "
-                f"max_text_tokens is {limit}"
-            )
+        if limit is None:
+            limit = networks.mllm.config.get_text_config().max_position_embeddings
+        check_length(len(question) + len(said), limit, f"{sample.row.id}: {WHOLE_ANSWER}")
         seen = {name: x.cpu() for name, x in inputs.items() if name != "input_ids"}
         if "mm_token_type_ids" in seen:
             seen["mm_token_type_ids"] = functional.pad(seen["mm_token_type_ids"], (0, len(said)))
@@ -163,6 +173,19 @@ class Encoder:
             noise = torch.randn(latents.shape, generator=generator_of(self.seed, draw, slot))
             latents = latents + posterior["std"].float() * noise
         return (latents - shift) * factor
+
+
+def answer_ids(processor: Processor, row: Row) -> list[int]:
+    """The tokens that are to be said, the end of the turn among them."""
+    return tokenize(processor, f"{row.output_text}{IM_END}\n")
+
+
+def check_length(length: int, limit: int | None, what: str) -> None:
+    """Raises: RequestError that begins with `what` for more tokens than the limit."""
+    if limit is not None and length > limit:
+        raise RequestError(
+            f"{what} {length} tokens; the limit is {limit}; shorten it, or raise max_text_tokens"
+        )
 
 
 def generator_of(*words: int) -> torch.Generator:

@@ -9,7 +9,7 @@ from og2.data.encode import Encoder
 from og2.data.examples import ReadConfig, Reader, Sample, Skipped
 from og2.data.mix import Mixture
 from og2.data.workers import Reading
-from og2.errors import ConfigError, RequestError
+from og2.errors import ConfigError, DataError, RequestError
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ def fill_cache(
     """Encode all that training on this mixture under `read` can ask for, except what is there already.
 
     Rows that cannot be used are returned, not raised. Rows answered in words need no entries. It may be
-    stopped at any time and started again. Raises: ConfigError when the encoder has no cache; DataError for a
-    dead worker.
+    stopped at any time and started again.
+    Raises: ConfigError when the encoder has no cache; DataError for a dead worker, or a disk that takes no
+    more.
     """
     if encoder.cache is None:
         raise ConfigError("there is no cache to fill; give its folder")
@@ -62,6 +63,11 @@ def fill_cache(
                     made, found = made + counts[0], found + counts[1]
                 except RequestError as error:
                     skipped.append(Skipped(sample.draw, sample.row.id, str(error)))
+            if encoder.cache.is_full:
+                raise DataError(
+                    f"the cache {encoder.cache.folder} cannot be written to; make room there, or give "
+                    "data.cache another folder, and start again"
+                )
             if on_progress:
                 on_progress(done, len(rows))
     finally:

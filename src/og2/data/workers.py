@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import pickle
 import signal
 import threading
 from collections import deque
@@ -22,7 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
-from og2.errors import DataError
+from og2.errors import DataError, Og2Error
 
 T = TypeVar("T", covariant=True)
 AHEAD = 4
@@ -111,7 +110,12 @@ class _Worker:
         while True:
             try:
                 is_done, value = self._ours.recv()
-            except (EOFError, OSError, pickle.UnpicklingError):
+            except (EOFError, OSError):
+                died = "a data worker died{0}; it was killed or ran out of memory: lower workers, or "
+                break
+            except Exception as error:  # noqa: BLE001  whatever it sent, nothing after it can be told apart
+                died = f"what a data worker sent{{0}} cannot be read ({type(error).__name__}): "
+                self.process.terminate()
                 break
             _, future = self._begun.popleft()
             if is_done:
@@ -120,11 +124,7 @@ class _Worker:
                 future.set_exception(value)
         with self._lock:
             doing = f" while it read {self.work.describe(self._begun[0][0])}" if self._begun else ""
-            self._death = DataError(
-                f"a data worker died{doing}; it was killed or ran out of memory: lower workers, or read that "
-                "row "
-                "with workers=0 to see what it does"
-            )
+            self._death = DataError(f"{died.format(doing)}read that row with workers=0 to see what it does")
             for _, future in self._begun:
                 future.set_exception(self._death)
         self._ours.close()
@@ -139,8 +139,11 @@ def _serve(work: Work[Any], theirs: Connection) -> None:
             number = theirs.recv()
             try:
                 answer = (True, work(number))
-            except Exception as error:  # noqa: BLE001  handed to the run, which asked for it
+            except Og2Error as error:
                 answer = (False, error)
+            except Exception as error:  # noqa: BLE001  told to the run, which asked for it
+                fault = f"{work.describe(number)}: {type(error).__name__}: {error}"
+                answer = (False, DataError(f"{fault}; read it with workers=0 to see where"))
             theirs.send(answer)
         except (EOFError, OSError):
             return
