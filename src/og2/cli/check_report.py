@@ -22,14 +22,22 @@ def lines(name: str, report: Report) -> Iterator[str]:
         yield f"  {source.name:32} {source.num_rows:9d} {shares}  {tasks}"
     yield "  sizes: " + _counts(report.sizes)
     yield "  input pictures: " + _counts(report.num_references)
-    yield "  prompt tokens: " + _counts(report.prompt_tokens)
+    yield f"  prompt tokens, by the tokenizer of {report.tokenizer}: " + _counts(report.prompt_tokens)
+    for change, count in report.changes.items():
+        yield f"  pictures read with a change, {change}: {count}"
     yield f"  targets that are there more than once: {report.num_duplicates}"
     for group in report.duplicates:
-        yield "    " + " = ".join(group)
+        yield "    " + _printable(" = ".join(group))
     for kind, count in report.num_problems.items():
         yield f"  problems of kind {kind}: {count}"
     for problem in report.problems:
-        yield f"    {problem.message}"
+        named = problem.id in problem.message
+        yield "    " + _printable(problem.message if named else f"{problem.id}: {problem.message}")
+
+
+def _printable(text: str) -> str:
+    """The text, with escapes for the bytes of file names that are not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _counts(found: Mapping[str, int]) -> str:

@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from PIL import Image
+
 from og2.conditioning.processor import Processor
 from og2.conditioning.templates import render_prompt
-from og2.conditioning.vlm import tokenize
+from og2.conditioning.vlm import count_chat_tokens, refuse_picture_tokens, tokenize
 from og2.data.cache import content_hash
+from og2.data.encode import WHOLE_ANSWER, answer_ids, check_length
 from og2.data.examples import ReadConfig, Reader, Sample
 from og2.data.mix import Draw, Mixture
 from og2.data.packing import too_large
@@ -34,16 +37,18 @@ Progress = Callable[[int, int], None]
 class CheckConfig:
     """`max_rows`: rows of each source to look at, evenly spread; None for all. `num_draws`: draws to count.
 
-    `max_text_tokens`: longest prompt with its template. `budget`: most tokens of a row that is drawn, its
-    text, inputs and target, of which a token shows `token_px` x `token_px`; None for no limit. `max_listed`:
-    problems and duplicates listed one by one.
+    `max_text_tokens`: longest prompt with its template, or question, pictures and answer. `budget`: most
+    tokens of a row: text, inputs and target, of which a token shows `token_px` x `token_px`, or question,
+    pictures and answer. None for no limit. `tokenizer`: whose tokens these are. `max_listed`: problems and
+    duplicates listed one by one.
     """
 
     max_rows: int | None = None
     num_draws: int = 10_000
-    max_text_tokens: int = 888
+    max_text_tokens: int | None = None
     budget: int | None = None
     token_px: int = 16
+    tokenizer: str = ""
     max_listed: int = 100
     workers: int = 0
 
@@ -73,9 +78,10 @@ class SourceReport:
 class Report:
     """What was found.
 
-    `sizes`: targets by "width x height" as trained. `prompt_tokens`: least, median, 95 %, most. `duplicates`:
-    ids of rows with the very same target, group by group. `num_problems` counts what `problems` lists only up
-    to a limit.
+    `sizes`: targets by "width x height" as trained. `prompt_tokens`: least, median, 95 %, most, by
+    `tokenizer`. `duplicates`: ids of rows with the very same target, group by group. `num_problems` counts
+    what `problems` lists only up to a limit. `changes`: pictures by what is done to them when they are read,
+    such as transparency laid on white.
     """
 
     sources: tuple[SourceReport, ...]
@@ -88,6 +94,8 @@ class Report:
     sizes: dict[str, int]
     num_references: dict[str, int]
     prompt_tokens: dict[str, int]
+    tokenizer: str
+    changes: dict[str, int]
 
     @property
     def is_clean(self) -> bool:
@@ -111,6 +119,7 @@ class _Facts:
     num_references: int = 0
     num_tokens: int = 0
     problems: tuple[Problem, ...] = ()
+    changes: tuple[str, ...] = ()
 
 
 def check_data(
@@ -191,26 +200,42 @@ class _Inspector:
                     Problem("same", row.id, f"{row.id}: the result is one of the inputs, unchanged")
                 )
         num_tokens = len(tokenize(self.processor, render_prompt(row.instruction)))
-        limit = self.config.max_text_tokens
-        if num_tokens > limit:
-            raise DataError(f"{row.id}: the prompt has {num_tokens} tokens; the limit is {limit}")
-        self._check_size(sample, num_tokens)
+        if row.output_text is None:
+            check_length(num_tokens, self.config.max_text_tokens, f"{row.id}: the prompt has")
+            self._check_size(sample, num_tokens)
+        else:
+            self._check_answer(sample)
         if not row.instruction.strip():
             problems.append(Problem("prompt", row.id, f"{row.id}: the prompt is empty"))
-        count = len(sample.references)
-        return _Facts(draw.source, row.id, row.task, target, size, count, num_tokens, tuple(problems))
+        read = (*sample.references, *([sample.target] if sample.target else []))
+        changes = tuple(change for picture in read for change in picture.changes)
+        found = (target, size, len(sample.references), num_tokens, tuple(problems), changes)
+        return _Facts(draw.source, row.id, row.task, *found)
 
     def _check_size(self, sample: Sample, num_text_tokens: int) -> None:
         """Raises: DataError for a row that is drawn and does not fit into a pack."""
-        if sample.target is None or self.config.budget is None:
-            return
+        assert sample.target is not None
         shown = [picture.pixels for picture in (*sample.references, sample.target)]
         side = self.config.token_px
         size = num_text_tokens + sum(
             (pixels.shape[0] // side) * (pixels.shape[1] // side) for pixels in shown if pixels is not None
         )
-        if size > self.config.budget:
-            raise too_large(sample.row.id, size, self.config.budget)
+        self._check_budget(sample.row.id, size)
+
+    def _check_answer(self, sample: Sample) -> None:
+        """Raises: DataError, RequestError for an answered row that `Encoder.answer` or a pack refuses."""
+        row = sample.row
+        refuse_picture_tokens([row.instruction, row.output_text or ""])
+        if self.config.max_text_tokens is None and self.config.budget is None:
+            return
+        shown = [Image.fromarray(p.pixels) for p in sample.references if p.pixels is not None]
+        size = count_chat_tokens(self.processor, sample.text, shown) + len(answer_ids(self.processor, row))
+        check_length(size, self.config.max_text_tokens, f"{row.id}: {WHOLE_ANSWER}")
+        self._check_budget(row.id, size)
+
+    def _check_budget(self, row_id: str, size: int) -> None:
+        if self.config.budget is not None and size > self.config.budget:
+            raise too_large(row_id, size, self.config.budget)
 
 
 def _report(rows: RowNumbers, facts: list[_Facts], config: CheckConfig) -> Report:
@@ -244,6 +269,8 @@ def _report(rows: RowNumbers, facts: list[_Facts], config: CheckConfig) -> Repor
         sizes=dict(Counter(fact.size for fact in usable if fact.size).most_common()),
         num_references=dict(sorted(Counter(str(fact.num_references) for fact in usable).items())),
         prompt_tokens=_spread(sorted(fact.num_tokens for fact in usable)),
+        tokenizer=config.tokenizer,
+        changes=dict(Counter(change for fact in facts for change in fact.changes).most_common()),
     )
 
 

@@ -19,7 +19,7 @@ from og2.conditioning.templates import render_chat, render_prompt
 from og2.data.cache import Cache, content_hash, picture_key, text_key
 from og2.data.mix import Draw, Mixture
 from og2.data.rows import Example, Row, StoredPicture
-from og2.errors import ConfigError, DataError, RequestError
+from og2.errors import ConfigError, DataError, ImageError, RequestError
 
 Form = Literal["prompt", "chat"]
 OFFICIAL_INPUT_PIXELS = (1024 * 1024, 1024 * 1024, 768 * 768, 512 * 512)
@@ -68,11 +68,15 @@ class ReadConfig:
 
 @dataclass(frozen=True)
 class SizedPicture:
-    """A picture at the size it is encoded at: 8-bit RGB pixels (H, W, 3), or else its cached entry."""
+    """A picture at the size it is encoded at: 8-bit RGB pixels (H, W, 3), or else its cached entry.
+
+    `changes`: what was done to the stored picture to read it, such as greyscale converted to RGB.
+    """
 
     key: str
     pixels: np.ndarray | None = None
     entry: bytes | None = None
+    changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,13 +149,13 @@ class Reader:
         """The sample that draw `draw` makes of an example.   Raises: DataError, ImageError, RequestError."""
         row, rng = example.row, np.random.default_rng((self.mixture.seed, draw.number))
         if row.output_text is not None:
-            shown = self._inputs(example.input_pictures, cached=False)
+            shown = self._inputs(row, example.input_pictures, cached=False)
             return Sample(draw.number, row, row.instruction, "chat", "", None, shown, None)
         if example.output_picture is None:
             raise DataError(f"{row.id} has no output picture")
         text, form, pictures = self._conditions(example, rng)
-        references = self._inputs(pictures)
-        target = self._sized(example.output_picture, self.config.max_pixels)
+        references = self._inputs(row, pictures)
+        target = self._sized(row.output_image or "", example.output_picture, self.config.max_pixels)
         return self.with_text(Sample(draw.number, row, "", form, "", None, references, target), text, form)
 
     def with_text(self, sample: Sample, text: str, form: Form) -> Sample:
@@ -181,21 +185,29 @@ class Reader:
             prompt = without_opening(prompt)
         return prompt, "chat" if not pictures and chat < config.chat_share else "prompt", pictures
 
-    def _inputs(self, pictures: tuple[StoredPicture, ...], cached: bool = True) -> tuple[SizedPicture, ...]:
+    def _inputs(
+        self, row: Row, pictures: tuple[StoredPicture, ...], cached: bool = True
+    ) -> tuple[SizedPicture, ...]:
         if len(pictures) > MAX_INPUTS:
             raise DataError(f"{len(pictures)} input pictures; at most {MAX_INPUTS} are allowed")
         limits = self.config.input_pixels
         limit = limits[min(len(pictures), len(limits)) - 1]
-        return tuple(self._sized(picture, limit, cached) for picture in pictures)
+        named = zip(row.input_images, pictures, strict=bool(pictures))
+        return tuple(self._sized(name, picture, limit, cached) for name, picture in named)
 
-    def _sized(self, stored: StoredPicture, max_pixels: int, cached: bool = True) -> SizedPicture:
-        """The picture at its size; where the cache knows it, without decoding it."""
+    def _sized(self, name: str, stored: StoredPicture, max_pixels: int, cached: bool = True) -> SizedPicture:
+        """The picture of that name at its size; where the cache knows it, without decoding it."""
         limits = (max_pixels, self.config.max_side)
         key = picture_key(content_hash(stored), limits, self.keys.vae_hash)
         entry = self.keys.cache.get("pictures", key) if self.keys.cache and cached else None
         if entry is not None:
             return SizedPicture(key, entry=entry)
-        return SizedPicture(key, np.asarray(fit_image(load_image(stored)[0], *limits)))
+        try:
+            picture, notes = load_image(stored)
+            pixels = np.asarray(fit_image(picture, *limits))
+        except ImageError as error:
+            raise ImageError(f"{name}: {error}") from error
+        return SizedPicture(key, pixels, changes=tuple(note.partition(": ")[2] for note in notes))
 
 
 def without_opening(caption: str) -> str:

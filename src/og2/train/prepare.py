@@ -41,11 +41,16 @@ def fill(
 def check(
     path: Path, overrides: Sequence[str], config: CheckConfig, on_progress: Progress | None = None
 ) -> Iterator[tuple[str, Report]]:
-    """Every stage of a recipe by name, or a mix alone, with its report.   Raises: ConfigError, DataError."""
+    """Every stage of a recipe by name, or a mix alone, with its report.
+
+    A mix alone says nothing of a model: lengths are counted by mini's tokenizer, and none is refused.
+    Raises: ConfigError, DataError.
+    """
     if "kind" not in read_yaml(path):
         if overrides:
             raise ConfigError(f"{path} is a mix, not a recipe; changes such as {overrides[0]} need a recipe")
         mixture = open_mix(read_mix(path), 0, path.parent)
+        config = replace(config, tokenizer="mini")
         yield path.stem, _checked(mixture, ReadConfig(), resolve_folder("mini"), config, on_progress)
         return
     recipe = _recipe(path, overrides)
@@ -60,6 +65,7 @@ def check(
             max_text_tokens=min(longest, data.encode.max_text_tokens or longest),
             budget=data.loader.packing.budget,
             token_px=token_px,
+            tokenizer=str(recipe.model),
         )
         yield stage.name, _checked(mixture, data.read, folder, limits, on_progress)
 
