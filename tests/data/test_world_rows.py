@@ -91,3 +91,18 @@ def test_what_a_world_cannot_make_is_refused_in_one_sentence() -> None:
         source("t2i", world="full", num_objects=(1.0,))
     with pytest.raises(ConfigError, match="type 'video' is none of t2i, edit, ic, text, critique"):
         source("video")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": -1}, r"rows=\d+ starts at 1, seed=-1 at 0"),
+        ({"num_objects": ()}, r"num_objects=\(\); give the shares of 1 to 3 objects"),
+        ({"num_objects": (0.0, 0.0, 0.0, 1.0)}, "give the shares of 1 to 3 objects"),
+        ({"sizes_px": ((64, 64), (0, 64))}, "sizes_px=.*; give sides of 16 px and more"),
+        ({"sizes_px": ()}, "give sides of 16 px and more"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_the_first_row(options: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        source("t2i", **options)

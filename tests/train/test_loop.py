@@ -65,6 +65,11 @@ def _config(folder: Path) -> RunConfig:
     return RunConfig(folder, threads=1, log_every=4, eval_every=6, save_every_s=0.0)
 
 
+def test_a_seed_below_zero_is_refused_before_the_first_draw(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"run.seed=-1; it starts at 0"):
+        RunConfig(tmp_path, seed=-1)
+
+
 def _final(folder: Path) -> Snapshot:
     snapshot = last_snapshot(folder / "checkpoints")
     assert snapshot is not None

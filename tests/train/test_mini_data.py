@@ -305,6 +305,29 @@ def test_what_was_made_from_another_pool_or_by_other_networks_is_not_taken_as_re
         latents.run(replace(recipe, mllm=model / "vae"))
 
 
+def test_a_pool_without_edits_is_made_and_read(tmp_path: Path) -> None:
+    model = Path(og2.__file__).parent / "checkpoints" / "mini"
+    pool = replace(POOL, num_drawings=(1, 1, 0), num_edits=0)
+    recipe = LatentsRecipe(tmp_path, model / "vae", model / "mllm", model / "processor", pool, threads=1)
+    latents.run(recipe)
+    read = LatentPool(tmp_path, pool)
+    assert read.num_references.tolist() == [0, 0]
+    assert read.target(1).shape == (16, 8, 8)
+
+
+def test_sights_of_other_pictures_are_not_taken(pool_folder: Path) -> None:
+    labels = torch.zeros(sum(POOL.num_drawings) + POOL.num_edits, 16, 2, dtype=torch.uint8)
+    path = pool_folder / "sights.safetensors"
+    save_file({"labels": labels}, path, metadata={"pool": repr(POOL)})
+    assert LatentPool(pool_folder, POOL).sights([0], 16).shape == (1, 16, 2)
+    save_file({"labels": labels}, path, metadata={"pool": repr(replace(POOL, seed=99))})
+    with pytest.raises(ConfigError, match=r"sights\.safetensors was made with pool .*seed=99"):
+        LatentPool(pool_folder, POOL).sights([0], 16)
+    save_file({"labels": labels[1:]}, path)
+    with pytest.raises(ConfigError, match="is of 20 pictures, the pool has 21; remove it"):
+        LatentPool(pool_folder, POOL).sights([0], 16)
+
+
 def test_empty_scenes_come_as_often_as_asked_and_change_no_other_scene() -> None:
     plain = world_source.scenes(1, 0, 300)
     some = world_source.scenes(1, 0, 300, empty=0.3)

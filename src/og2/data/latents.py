@@ -191,7 +191,7 @@ def _drawing(pool: PoolConfig, index: int, number: int) -> Item:
 
 @torch.no_grad()
 def encode_pictures(recipe: LatentsRecipe, samples: Sequence[Item]) -> dict[str, Tensor]:
-    """target_mean, target_std (N, 16, h, w) float16; source_*: all references, item after item."""
+    """target_mean, target_std (N, 16, h, w) float16; source_*: all references, item after item, if any."""
     vae = AutoencoderKL.from_pretrained(recipe.vae).eval().to(chosen_device(recipe.device))
     folder = _parts_folder(recipe)
     folder.mkdir(exist_ok=True)
@@ -207,7 +207,8 @@ def encode_pictures(recipe: LatentsRecipe, samples: Sequence[Item]) -> dict[str,
                 _save(_encoded(vae, scenes[first : first + PART], recipe), path)
                 logger.info("%s %d of %d", name, min(first + PART, len(scenes)), len(scenes))
             parts.append(load_file(path))
-        result |= {f"{name}_{what}": torch.cat([part[what] for part in parts]) for what in ("mean", "std")}
+        if parts:
+            result |= {f"{name}_{what}": torch.cat([p[what] for p in parts]) for what in ("mean", "std")}
     return {**result, "source_starts": _starts([len(i.references) for i in samples])}
 
 
@@ -291,7 +292,7 @@ class LatentPool:
                     f"{folder} has no {name}.safetensors; make the pool first (recipe of kind latents)"
                 )
             _check_origin(folder / f"{name}.safetensors", {"pool": repr(pool)})
-        self.folder = folder
+        self.folder, self.pool = folder, pool
         self._pictures, self._texts = (
             load_file(folder / "pictures.safetensors"),
             load_file(folder / "texts.safetensors"),
@@ -322,7 +323,8 @@ class LatentPool:
     def sights(self, indices: Sequence[int], tokens: int) -> Tensor:
         """What lies at each token of these items' targets, row by row: (len(indices), tokens, kinds).
 
-        Raises: ConfigError when the pool does not say it, or tokens are no refinement of its cells.
+        Raises: ConfigError when the pool does not say it, says it of other pictures, or tokens are no
+        refinement of its cells.
         """
         labels, side = self._sights[list(indices)].long(), math.isqrt(tokens)
         cells = math.isqrt(labels.shape[1])
@@ -336,7 +338,13 @@ class LatentPool:
         path = self.folder / "sights.safetensors"
         if not path.is_file():
             raise ConfigError(f"{self.folder} has no {path.name}; make it (kind latents, stages=[sights])")
-        return load_file(path)["labels"]
+        _check_origin(path, {"pool": repr(self.pool)})
+        labels, count = load_file(path)["labels"], len(self._pictures["target_mean"])
+        if len(labels) != count:
+            raise ConfigError(
+                f"{path} is of {len(labels)} pictures, the pool has {count}; remove it to make it again"
+            )
+        return labels
 
     def contrasts(self) -> Tensor:
         """Of every target, how far it lies from its plain background: mean square of its latents minus their

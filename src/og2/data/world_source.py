@@ -14,6 +14,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from og2.conditioning.sizes import SIZE_STEP
 from og2.data.rows import Example, Row
 from og2.data.sources import Place
 from og2.errors import ConfigError
@@ -22,6 +23,7 @@ from og2.world.render import render_batch
 from og2.world.spec import (
     INCONTEXT_TASKS,
     PROMPT_TASKS,
+    WORLDS,
     Requirements,
     Scene,
     WorldName,
@@ -102,12 +104,8 @@ class WorldSource:
         self.name, self.task, self.options = place.name, place.task or "t2i", options
         if self.task not in _MAKERS:
             raise ConfigError(f"source {place.name}: type {self.task!r} is none of {', '.join(_MAKERS)}")
-        shares = options.num_objects
-        if options.rows < 1 or not options.sizes_px or min(shares) < 0 or not sum(shares):
-            raise ConfigError(
-                f"source {place.name}: rows start at 1, sizes_px and num_objects must hold something"
-            )
-        if options.world == "full" and shares != WorldOptions.num_objects:
+        _check_numbers(place.name, options)
+        if options.world == "full" and options.num_objects != WorldOptions.num_objects:
             raise ConfigError(
                 f"source {place.name}: num_objects is of the plain world; in the full one choose kinds"
             )
@@ -156,6 +154,22 @@ _Made: TypeAlias = "tuple[str, tuple[Scene, ...], Scene | None, str | None]"
 CRITIQUE = 'this was asked for: "{0}" what is wrong with the picture?'
 GOOD_SHARE = 0.3
 """Of critiques, pictures that show what was asked for."""
+
+
+def _check_numbers(name: str, options: WorldOptions) -> None:
+    """Raises: ConfigError for numbers out of range."""
+    if options.rows < 1 or options.seed < 0:
+        raise ConfigError(f"source {name}: rows={options.rows} starts at 1, seed={options.seed} at 0")
+    smallest = min((min(size) for size in options.sizes_px), default=0)
+    if smallest < SIZE_STEP:
+        raise ConfigError(
+            f"source {name}: sizes_px={options.sizes_px}; give sides of {SIZE_STEP} px and more"
+        )
+    shares, most = options.num_objects, WORLDS["plain"].max_objects
+    if not 1 <= len(shares) <= most or min(shares) < 0 or not sum(shares):
+        raise ConfigError(
+            f"source {name}: num_objects={shares}; give the shares of 1 to {most} objects, not all of them 0"
+        )
 
 
 def _kinds(task: str, world: str) -> tuple[str, ...]:

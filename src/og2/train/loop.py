@@ -67,6 +67,8 @@ class RunConfig:
         for name in ("threads", "log_every", "eval_every", "keep_last"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"run.{name}={getattr(self, name)}; it starts at 1")
+        if self.seed < 0:
+            raise ConfigError(f"run.seed={self.seed}; it starts at 0")
 
 
 def train(task: Task, run: RunConfig, optim: OptimConfig, rate: Callable[[int], float] | None = None) -> None:
