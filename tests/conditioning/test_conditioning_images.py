@@ -72,6 +72,13 @@ def test_a_half_turn_keeps_the_size_and_is_noted_all_the_same():
     assert "EXIF" in notes[0]
 
 
+def test_a_whole_picture_with_a_malformed_exif_header_is_taken_as_it_is_and_noted():
+    whole = Image.fromarray(PIXELS)
+    picture, notes = load_image(encoded(whole, "JPEG", exif=b"Exif\0\0garbagegarbage"))
+    np.testing.assert_array_equal(np.asarray(picture), np.asarray(load_image(encoded(whole, "JPEG"))[0]))
+    assert notes == ["the given bytes: taken as it is, its EXIF header being malformed"]
+
+
 def test_transparent_pixels_are_laid_on_white():
     rgba = np.dstack([PIXELS, np.where(PIXELS[..., 0] > 127, 255, 0).astype(np.uint8)])
     picture, notes = load_image(encoded(Image.fromarray(rgba), "PNG"))

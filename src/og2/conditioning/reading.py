@@ -124,11 +124,20 @@ def _to_rgb(picture: Image.Image, name: str) -> tuple[Image.Image, list[str]]:
     if _is_16_bit(picture):
         notes.append(f"{name}: 16-bit samples reduced to 8 bits")
     picture.load()
-    upright = ImageOps.exif_transpose(picture)
-    if upright.size != picture.size or upright.getexif().get(0x0112, 1) != picture.getexif().get(0x0112, 1):
-        notes.append(f"{name}: turned upright as its EXIF orientation asks")
+    upright, turned = _upright(picture)
     converted, change = _convert(upright, name)
-    return converted, notes + ([f"{name}: {change}"] if change else [])
+    return converted, notes + [f"{name}: {note}" for note in (turned, change) if note]
+
+
+def _upright(picture: Image.Image) -> tuple[Image.Image, str]:
+    """The picture as its EXIF orientation asks, and a note where that changed it or cannot be read."""
+    try:
+        upright = ImageOps.exif_transpose(picture)
+        before, after = (each.getexif().get(0x0112, 1) for each in (picture, upright))
+    except (SyntaxError, ValueError, LookupError, TypeError, EOFError, struct.error):
+        return picture, "taken as it is, its EXIF header being malformed"
+    is_turned = upright.size != picture.size or before != after
+    return upright, "turned upright as its EXIF orientation asks" if is_turned else ""
 
 
 def _check(picture: Image.Image, name: str) -> list[str]:
