@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from og2.errors import ConfigError
+from og2.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +93,12 @@ def _open_wandb(folder: Path, project: str) -> Any:
         wandb = import_module("wandb")
     except ImportError as error:
         raise ConfigError("wandb=... needs the package wandb: pip install wandb") from error
-    return wandb.init(project=project, name=folder.name, dir=str(folder), resume="allow", id=folder.name)
+    # The id is drawn once and kept: two folders of one name are two runs, and a resumed run is the same one.
+    kept = folder / "wandb_id"
+    if not kept.exists():
+        write_text(kept, secrets.token_hex(8) + "\n")
+    name = kept.read_text(encoding="utf-8").strip()
+    return wandb.init(project=project, name=folder.name, dir=str(folder), resume="allow", id=name)
 
 
 def _plain(value: float | str) -> float | str:
