@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,14 +27,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping written in the YAML file at `path`; ConfigError if unreadable or not a mapping."""
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the recipe {path}: {error.strerror}; give the path of a YAML file"
-        ) from error
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"cannot read the recipe {path}: {why}; give the path of a YAML file") from error
+    tree = _parse(text, str(path))
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} holds {type(tree).__name__}, not a mapping of keys to values")
     return tree
@@ -52,7 +49,7 @@ def override(tree: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
             node = node.setdefault(key, {})
             if not isinstance(node, dict):
                 raise ConfigError(f"override {assignment!r}: {key!r} is a value, not a section")
-        node[keys[-1]] = yaml.safe_load(text)
+        node[keys[-1]] = _parse(text, f"override {assignment!r}")
     return result
 
 
@@ -104,13 +101,6 @@ class Registry(Generic[T]):
         self.kind = kind
         self._entries: dict[str, T] = dict(entries or {})
 
-    def register(self, name: str, entry: T) -> T:
-        """`entry`, now known as `name`; ConfigError if the name is taken."""
-        if name in self._entries:
-            raise ConfigError(f"{self.kind} {name!r} is registered twice")
-        self._entries[name] = entry
-        return entry
-
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
             raise ConfigError(f"unknown {self.kind} {name!r}; {nearest(str(name), self._entries)}")
@@ -124,6 +114,30 @@ class Registry(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which takes no key twice; what is merged in by `<<` may be given again."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            name = (key.tag, str(key.value))
+            if name in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key.value!r} is there twice; give it once,",
+                    problem_mark=key.start_mark,
+                )
+            seen.add(name)
+        return node
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: such as the date 2025-13-01
+        raise ConfigError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -185,7 +199,7 @@ def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
         except ValueError as error:
             raise ConfigError(f"{where}={value!r} is not a number") from error
     if hint is Path and isinstance(value, str):
-        return Path(value)
+        return Path(os.path.expanduser(value))
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     raise ConfigError(f"{where}={value!r} is {type(value).__name__}; expected {_name(hint)}")
