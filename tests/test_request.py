@@ -253,11 +253,23 @@ def test_a_checkpoint_brings_its_native_size_and_its_own_preset_values(tmp_path:
 
 
 @pytest.mark.parametrize(
-    "own", ["{", "[]", '{"sizes": 1}', '{"presets": {"x": {}}}', '{"presets": {"t2i": {"x": 1}}}']
+    ("own", "why"),
+    [
+        ("{", "JSON"),
+        ("[]", "JSON"),
+        ('{"sizes": 1}', "sizes"),
+        ('{"presets": {"x": {}}}', "presets.x"),
+        ('{"presets": {"t2i": {"x": 1}}}', "presets.t2i.x"),
+        ('{"native_size": "256"}', "native_size='256' is str"),
+        ('{"presets": []}', "presets"),
+        ('{"presets": {"t2i": 5}}', "presets.t2i"),
+        ('{"presets": {"t2i": {"cfg_range": 3}}}', "presets.t2i.cfg_range"),
+        ('{"presets": {"t2i": {"num_inference_steps": "many"}}}', "presets.t2i.num_inference_steps"),
+    ],
 )
-def test_a_damaged_profile_is_a_checkpoint_error(tmp_path: Path, own: str) -> None:
+def test_a_damaged_profile_is_a_checkpoint_error(tmp_path: Path, own: str, why: str) -> None:
     (tmp_path / "og2.json").write_text(own)
-    with pytest.raises(CheckpointError, match=r"og2\.json"):
+    with pytest.raises(CheckpointError, match=rf"og2\.json.*{why}"):
         read_profile(tmp_path)
 
 

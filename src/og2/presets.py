@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from og2.errors import CheckpointError, RequestError
+from og2.config import build
+from og2.errors import CheckpointError, ConfigError, RequestError
+
+T = TypeVar("T")
 
 PROFILE_FILE = "og2.json"
 LONG_NEGATIVE = (
@@ -115,32 +118,54 @@ class Profile:
         """A row of the table with this model's own values over it. Raises: RequestError for a wrong name."""
         if name not in PRESETS:
             raise RequestError(f"preset={name!r} is unknown; use one of {', '.join(PRESETS)}")
-        own = dict(self.presets.get(name, {}))
-        if "cfg_range" in own:
-            own["cfg_range"] = tuple(own["cfg_range"])
-        return replace(PRESETS[name], **own)
+        return build(Preset, {**asdict(PRESETS[name]), **self.presets.get(name, {})}, f"presets.{name}")
+
+
+@dataclass(frozen=True)
+class _Own:
+    """What og2.json may hold."""
+
+    name: str | None = None
+    native_size: int = 1024
+    max_pixels: int | None = None
+    max_input_image_side_length: int | None = None
+    presets: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+
+    def __post_init__(self) -> None:
+        for name, values in self.presets.items():
+            if name not in PRESETS:
+                raise ConfigError(f"presets.{name} is unknown; known: {', '.join(PRESETS)}")
+            build(Preset, values, f"presets.{name}")
+
+
+@dataclass(frozen=True)
+class _Shift:
+    """What of scheduler_config.json is read."""
+
+    dynamic_time_shift: bool = True
+    time_shift_base_res: int = 320
 
 
 def read_profile(folder: Path) -> Profile:
     """The profile of a checkpoint folder, from its JSON files alone.
 
-    Raises: CheckpointError for an og2.json that is not JSON or names unknown keys or presets.
+    Raises: CheckpointError for an og2.json that is not JSON, names unknown keys or presets, or has values of
+    the wrong type.
     """
-    own = _read_json(folder / PROFILE_FILE)
-    known = {"name", "native_size", "max_pixels", "max_input_image_side_length", "presets"}
-    _refuse_unknown(own, known, folder / PROFILE_FILE)
-    _refuse_unknown(own.get("presets", {}), set(PRESETS), folder / PROFILE_FILE)
-    settings = {item.name for item in fields(Preset)}
-    for preset in own.get("presets", {}).values():
-        _refuse_unknown(preset, settings, folder / PROFILE_FILE)
-    own.setdefault("name", folder.name)
-    if "native_size" in own:
-        own.setdefault("max_pixels", own["native_size"] ** 2)
-        own.setdefault("max_input_image_side_length", own["native_size"])
-    config = _read_json(folder / "transformer" / "config.json")
-    scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
-    shift = {key: scheduler[key] for key in ("dynamic_time_shift", "time_shift_base_res") if key in scheduler}
-    return Profile(**own, **shift, config=config or None)
+    place = folder / "scheduler" / "scheduler_config.json"
+    read = {key: value for key, value in _read_json(place).items() if key in _Shift.__annotations__}
+    shift = _built(_Shift, read, place)
+    own = _built(_Own, _read_json(folder / PROFILE_FILE), folder / PROFILE_FILE)
+    side = own.max_input_image_side_length
+    return Profile(
+        name=folder.name if own.name is None else own.name,
+        native_size=own.native_size,
+        max_pixels=own.native_size**2 if own.max_pixels is None else own.max_pixels,
+        max_input_image_side_length=own.native_size if side is None else side,
+        presets=own.presets,
+        config=_read_json(folder / "transformer" / "config.json") or None,
+        **asdict(shift),
+    )
 
 
 def profile_json(profile: Profile) -> dict[str, Any]:
@@ -178,9 +203,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", read)
 
 
-def _refuse_unknown(given: Mapping[str, Any], known: set[str], path: Path) -> None:
-    unknown = sorted(set(given) - known)
-    if unknown:
-        raise CheckpointError(
-            f"{path} names {', '.join(unknown)}, which is unknown; known: {', '.join(sorted(known))}"
-        )
+def _built(cls: type[T], tree: Mapping[str, Any], path: Path) -> T:
+    try:
+        return build(cls, tree, path.name)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}; restore the file or mend it") from error
