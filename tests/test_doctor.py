@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import tomllib
 
 from og2 import doctor, footprint
 from og2.cli import run as og2
@@ -30,6 +31,11 @@ def test_doctor_reports_every_part_as_one_object(capsys: pytest.CaptureFixture[s
     assert {"Python", "torch", "threads", "float32", "bfloat16", "extra dev", str(MODEL)} <= names
     assert any(row["fits"] for row in report["placements"])
     assert {row["dtype"] for row in report["published"]} == {"fp32", "bf16"}
+
+
+def test_doctor_checks_every_extra_of_the_project() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert set(doctor.EXTRAS) == set(project["optional-dependencies"])
 
 
 def test_doctor_says_the_same_in_words(capsys: pytest.CaptureFixture[str]) -> None:

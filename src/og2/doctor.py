@@ -24,6 +24,7 @@ from og2.model.hub import resolve_folder
 
 EXTRAS = {
     "eval": ("cv2", "scipy"),
+    "data": ("datasets",),
     "train": ("tensorboard",),
     "dev": ("pytest", "hypothesis", "ruff", "pyright"),
 }
