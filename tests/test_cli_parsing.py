@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from og2.cli import exits, flags, outputs, settings
+from og2.cli import exits, flags, outputs, settings, talk
 from og2.cli import run as og2
 from og2.conditioning.reading import SUFFIXES
 from og2.errors import Cancelled, CheckpointError, ConfigError, ImageError, RequestError
@@ -133,6 +134,34 @@ def test_contradictions_are_refused(decisions: dict[str, object], part: str) -> 
         settings.gather(decisions)
 
 
+@pytest.mark.parametrize("name", ["text", "prompt", "negative_prompt", "question"])
+def test_an_argument_that_is_not_utf8_is_refused(name: str) -> None:
+    with pytest.raises(RequestError, match="is not UTF-8 text"):
+        settings.gather({name: os.fsdecode(b"caf\xe9")})
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_a_prompt_from_stdin_that_is_not_utf8_is_refused(
+    errors: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9"), "utf-8", errors))
+    with pytest.raises(RequestError, match="the prompt is not UTF-8 text"):
+        settings.prompt_of({"text": "-"})
+
+
+def test_a_line_of_a_conversation_that_is_not_utf8_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"hello\ncaf\xe9\n"), "utf-8"))
+    with pytest.raises(RequestError, match="the line is not UTF-8 text"):
+        list(talk._lines(is_terminal=False))
+
+
+@pytest.mark.parametrize("scale", ["nan", "inf", "-inf", "big"])
+def test_the_scale_of_an_adapter_is_a_finite_number(scale: str) -> None:
+    assert settings.adapters_of({"lora": ["a:2"]}) == [("a", 2.0)]
+    with pytest.raises(ConfigError, match=f"'{scale}' is no number"):
+        settings.adapters_of({"lora": [f"a:{scale}"]})
+
+
 def test_a_prompt_given_twice_is_refused() -> None:
     with pytest.raises(ConfigError, match="twice"):
         settings.prompt_of({"text": "a", "prompt": "b"})
@@ -220,6 +249,15 @@ def test_without_a_name_the_first_free_one_is_taken(tmp_path: Path, monkeypatch:
     assert outputs.plan_outputs(None, [0]) == [Path("output_1.png")]
 
 
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert outputs.plan_outputs("~/q.png", [0]) == [tmp_path / "q.png"]
+    assert outputs.plan_outputs("~/new/", [0]) == [tmp_path / "new" / "00000_0.png"]
+    assert outputs.plan_outputs("~", [0]) == [tmp_path / "00000_0.png"]
+    assert outputs.folder_of("~/chat") == f"{tmp_path}/chat/"
+
+
 def test_other_formats_are_refused() -> None:
     with pytest.raises(RequestError, match=r"use p\.png"):
         outputs.plan_outputs("p.jpg", [0])
@@ -282,8 +320,40 @@ def test_every_kind_of_failure_has_its_exit_code_and_one_sentence(error: BaseExc
     assert "\n" not in sentence
 
 
-def test_an_error_is_one_object_with_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert og2(["generate", "x", "--json", "--nonsense"]) == 2
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("generate x --nonsense", "--nonsense"),
+        ("eval mini --limit x", "--limit"),
+        ("eval subject", "--lora"),
+        ("world certify --markdown", "--markdown"),
+        ("data check none.yaml --max-rows 0", "--max-rows"),
+        ("data check none.yaml --workers -3", "--workers"),
+    ],
+)
+def test_an_error_is_one_object_with_json(line: str, part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert og2([*line.split(), "--json"]) == 2
     said = capsys.readouterr()
     assert json.loads(said.out)["exit_code"] == 2
     assert said.err.startswith("og2: ")
+    assert part in said.err
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("train none.yaml --dry_run", "cannot read the recipe none.yaml"),
+        ("data check none.yaml --max_rows 3", "cannot read the recipe none.yaml"),
+        ("export none out --no_average", "none"),
+        ("eval mini --score_only", "--score-only needs --out"),
+        ("world certify --n_conditions=3 --workers=-1", "--workers -1"),
+    ],
+)
+def test_dashes_and_underscores_are_the_same_in_every_flag(
+    line: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert og2(line.split()) in (2, 3)
+    said = capsys.readouterr().err
+    assert why in said
+    assert "such option" not in said

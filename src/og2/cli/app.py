@@ -15,7 +15,7 @@ from og2.errors import ConfigError
 app = typer.Typer(
     name="og2",
     no_args_is_help=True,
-    context_settings=flags.HELP,
+    context_settings={"token_normalize_func": flags.dashed, **flags.HELP},
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

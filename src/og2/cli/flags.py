@@ -168,9 +168,14 @@ CHAT = (
 )
 
 
+def dashed(name: str) -> str:
+    """The name of a flag or command with `-` where `_` was typed."""
+    return name.replace("_", "-")
+
+
 def normalize(name: str) -> str:
     """Our name of a flag or command as it was typed, without the dashes: `model_path` -> `model`."""
-    name = name.replace("_", "-")
+    name = dashed(name)
     return ALIASES.get(name, name)
 
 

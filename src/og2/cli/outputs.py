@@ -25,9 +25,9 @@ def plan_outputs(output: str | None, seeds: Sequence[int]) -> list[Path]:
     """
     if output is None:
         return _named(_first_free(Path(DEFAULT_OUTPUT), len(seeds)), len(seeds))
-    if output.endswith(("/", "\\")) or Path(output).is_dir():
-        return _numbered(Path(output), seeds)
-    path = Path(output)
+    path = Path(os.path.expanduser(output))
+    if is_own_choice(output):
+        return _numbered(path, seeds)
     if path.suffix.lower() != ".png":
         better = path.with_suffix(".png")
         raise RequestError(f"--output {output}: og2 writes PNG (no loss, the settings inside); use {better}")
@@ -39,6 +39,11 @@ def plan_outputs(output: str | None, seeds: Sequence[int]) -> list[Path]:
     return files
 
 
+def is_own_choice(output: str | None) -> bool:
+    """Whether the names of the files are og2's own: nothing was named, or a folder."""
+    return output is None or output.endswith(("/", "\\")) or Path(os.path.expanduser(output)).is_dir()
+
+
 def folder_of(output: str) -> str:
     """The folder for pictures whose number is not known yet, ending in a slash; nothing is made.
 
@@ -46,7 +51,7 @@ def folder_of(output: str) -> str:
     """
     from og2.conditioning.reading import SUFFIXES
 
-    path = Path(output)
+    path = Path(os.path.expanduser(output))
     nearest = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
     if not path.is_dir() and path.suffix.lower() in SUFFIXES:
         raise RequestError(
@@ -57,7 +62,7 @@ def folder_of(output: str) -> str:
         raise RequestError(f"--output {output}: {nearest} is a file; give a folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise RequestError(f"--output {output}: nothing can be written in {nearest}; give another folder")
-    return f"{output}/"
+    return f"{path}/"
 
 
 def make_ready(files: Sequence[Path], pixels: int) -> None:

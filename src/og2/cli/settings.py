@@ -5,31 +5,42 @@ Not here: defaults. What nobody decided is left to the preset and the model (`og
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from og2.cli.flags import DRAWING, INPUT, LORA, MODEL, OFFLOAD, REPORT, Flag, normalize
 from og2.config import nearest, read_yaml
-from og2.errors import ConfigError, ImageError
+from og2.errors import ConfigError, ImageError, RequestError
 
 OFFLOAD_FLAGS = ("model_cpu_offload", "sequential_cpu_offload", "group_offload")
 _ONE_OF = (("text", "prompt"), ("align_res", "no_align_res"), ("preset", "params_from"), OFFLOAD_FLAGS)
+_TEXTS = {
+    "text": "the prompt",
+    "prompt": "--prompt",
+    "negative_prompt": "--negative-prompt",
+    "question": "--question",
+}
 _NOT_IN_CONFIG = ("config", "params_from", "dry_run", "json", "quiet")
 
 
 def gather(given: Mapping[str, Any]) -> dict[str, Any]:
     """The decisions of the command line over those of --config; contradictions are refused.
 
-    Raises: ConfigError, naming the two flags or the nearest right key.
+    Raises: ConfigError, naming the two flags or the nearest right key; RequestError for a text that is none.
     """
     settings = dict(given)
     if "config" in settings:
         file = _from_config(settings.pop("config"))
         overridden = {name for names in _ONE_OF for name in names if set(names) & set(given)}
         settings = {**{name: value for name, value in file.items() if name not in overridden}, **settings}
+    for name in _TEXTS.keys() & settings.keys():
+        with utf8(_TEXTS[name]):
+            settings[name].encode()
     if settings.get("align_res") and settings.get("no_align_res"):
         raise ConfigError("--align-res and --no-align-res contradict each other; give one of them")
     offloads = [name for name in OFFLOAD_FLAGS if settings.get(name)]
@@ -52,7 +63,22 @@ def prompt_of(settings: Mapping[str, Any]) -> str | None:
     text = settings.get("text", settings.get("prompt"))
     if text != "-":
         return text
-    return sys.stdin.read().strip()
+    with utf8("the prompt"):
+        text = sys.stdin.read().strip()
+        text.encode()
+    return text
+
+
+@contextlib.contextmanager
+def utf8(name: str) -> Iterator[None]:
+    """Bytes inside that are not UTF-8, which Python keeps as lone surrogates in an argument, are refused.
+
+    Raises: RequestError.
+    """
+    try:
+        yield
+    except UnicodeError as error:
+        raise RequestError(f"{name} is not UTF-8 text; type it or save it as UTF-8") from error
 
 
 def adapters_of(settings: Mapping[str, Any]) -> list[tuple[str, float]]:
@@ -64,9 +90,12 @@ def adapters_of(settings: Mapping[str, Any]) -> list[tuple[str, float]]:
             found.append((text, 1.0))
             continue
         try:
-            found.append((name, float(scale)))
-        except ValueError as error:
-            raise ConfigError(f"--lora {text}: {scale!r} is no number; give FILE or FILE:SCALE") from error
+            number = float(scale)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise ConfigError(f"--lora {text}: {scale!r} is no number; give FILE or FILE:SCALE")
+        found.append((name, number))
     return found
 
 

@@ -37,7 +37,7 @@ def describe(given: Mapping[str, Any]) -> None:
     """Prints what the model says about the pictures."""
     start = time.perf_counter()
     decided, notes = _decided(given)
-    pictures, left_out = settings.pictures_of([*decided.get("pictures", ()), *decided.get("input", ())])
+    pictures, left_out = settings.pictures_of(decided.get("pictures", ()))
     if not pictures:
         raise RequestError("og2 describe needs a picture: og2 describe a.png")
     question = decided.get("question")
@@ -235,7 +235,8 @@ def _sampling(decided: Mapping[str, Any]) -> Any:
 def _lines(is_terminal: bool) -> Iterable[str]:
     while True:
         try:
-            line = input("> " if is_terminal else "").strip()
+            with settings.utf8("the line"):
+                line = input("> " if is_terminal else "").strip()
         except EOFError:
             return
         if line:

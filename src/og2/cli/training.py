@@ -15,8 +15,8 @@ from og2.cli import exits
 _RECIPE = typer.Argument(..., help="A recipe: a YAML file.", metavar="RECIPE")
 _OVERRIDES = typer.Argument(None, help="Changes to it: section.key=value.", metavar="[KEY=VALUE]...")
 _MIX = typer.Argument(..., help="A recipe, or a mix: a YAML file.", metavar="RECIPE")
-_WORKERS = typer.Option(0, "--workers", help="Processes that read; 0 reads in this one.")
-_MAX_ROWS = typer.Option(None, "--max-rows", help="Rows of each source, evenly spread (default: all).")
+_WORKERS = typer.Option(0, "--workers", min=0, help="Processes that read; 0 reads in this one.")
+_MAX_ROWS = typer.Option(None, "--max-rows", min=1, help="Rows of each source, evenly spread (default: all).")
 _JSON = typer.Option(False, "--json", help="Print one JSON object on stdout and nothing else there.")
 _DRY_RUN = typer.Option(
     False, "--dry-run", help="Print the whole recipe, try one step, and say what it costs."

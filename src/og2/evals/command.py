@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from og2.errors import ConfigError, Og2Error
 from og2.evals.certificate import Certificate
@@ -28,7 +28,7 @@ _SIZE_HELP = "side of the pictures in px; default the model's own, or what a fam
 
 def eval_mini(arguments: Sequence[str] | None = None) -> int:
     """Evaluates a model, prints a table or, with --json, one JSON object. Returns 0."""
-    given = _eval_parser().parse_args(arguments)
+    given = _parsed(_eval_parser(), arguments)
     for path in (given.html, given.save):
         if path is not None and path.exists():
             raise ConfigError(f"{path} is there already; choose another name")
@@ -54,7 +54,7 @@ def eval_mini(arguments: Sequence[str] | None = None) -> int:
 
 def world_certify(arguments: Sequence[str] | None = None) -> int:
     """Measures the scorer, prints its certificate as a table or as JSON. Returns 0."""
-    given = _certify_parser().parse_args(arguments)
+    given = _parsed(_certify_parser(), arguments)
     if given.out is not None and given.out.exists():
         raise ConfigError(f"{given.out} is there already; choose another name")
     if given.show is not None:
@@ -71,8 +71,26 @@ def world_certify(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that raises what is wrong, so that it is reported as everywhere in og2, also with --json."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message} ({self.prog} --help)")
+
+
+def _parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options as typed, with `-` or `_` in their names."""
+    typed = [item.partition("=") for item in (sys.argv[1:] if arguments is None else arguments)]
+    return parser.parse_args(
+        [
+            (name.replace("_", "-") if name.startswith("--") else name) + equals + value
+            for name, equals, value in typed
+        ]
+    )
+
+
 def _certify_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="og2 world certify", description="Measure the scorer itself.")
+    parser = _Parser(prog="og2 world certify", description="Measure the scorer itself.")
     add = parser.add_argument
     add("--n", type=int, default=DEFAULT_N, help="right pictures per task")
     add("--n-conditions", type=int, default=None, help="the same under each condition but clean; default --n")
@@ -120,7 +138,7 @@ def _plan(given: argparse.Namespace) -> Plan:
 
 def eval_subject(arguments: Sequence[str] | None = None) -> int:
     """Measures an adapter on the newcomer of the world, prints a table or, with --json, JSON. Returns 0."""
-    parser = argparse.ArgumentParser(prog="og2 eval subject", description="Score a LoRA of the newcomer.")
+    parser = _Parser(prog="og2 eval subject", description="Score a LoRA of the newcomer.")
     add = parser.add_argument
     add("--lora", type=Path, required=True, help="the adapter: a safetensors file, or a folder with one")
     add("--model", default=None, help="folder or hub id; default the mini model in the package")
@@ -129,7 +147,7 @@ def eval_subject(arguments: Sequence[str] | None = None) -> int:
     add("--seed", type=int, default=0, help="of prompts and noise")
     add("--out", type=Path, default=None, help="folder for report.json and sheet.png")
     add("--json", action="store_true", help="print one JSON object")
-    given = parser.parse_args(arguments)
+    given = _parsed(parser, arguments)
     from og2 import OmniGen2Pipeline
     from og2.evals.subject import SubjectOptions, evaluate_subject, format_subject
 
@@ -144,13 +162,13 @@ def eval_subject(arguments: Sequence[str] | None = None) -> int:
 
 def world_subject(arguments: Sequence[str] | None = None) -> int:
     """Writes the few pictures of the newcomer with their captions. Returns 0."""
-    parser = argparse.ArgumentParser(prog="og2 world subject", description="Pictures of a new subject.")
+    parser = _Parser(prog="og2 world subject", description="Pictures of a new subject.")
     add = parser.add_argument
     add("folder", type=Path, help="where to write 00.png, 00.txt and so on; it must not exist")
     add("--n", type=int, default=20, help="how many pictures")
     add("--size", type=int, default=64, help="their side in px")
     add("--seed", type=int, default=0, help="of the scenes")
-    given = parser.parse_args(arguments)
+    given = _parsed(parser, arguments)
     from og2.evals.subject import write_pictures
 
     paths = write_pictures(given.folder, given.size, given.seed, given.n)
@@ -159,7 +177,7 @@ def world_subject(arguments: Sequence[str] | None = None) -> int:
 
 
 def _eval_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="og2 eval mini", description="Score a model in the mini-world.")
+    parser = _Parser(prog="og2 eval mini", description="Score a model in the mini-world.")
     add = parser.add_argument
     add("--model", default=None, help="folder or hub id; default the mini model in the package")
     seeds = parser.add_mutually_exclusive_group()
