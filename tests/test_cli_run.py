@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from og2 import OmniGen2Pipeline
 from og2.cli import run as og2
 from og2.cli.loading import chosen_dtype
 from og2.conditioning.vlm import Answer
@@ -178,6 +180,23 @@ def test_a_dry_run_counts_the_transformer_that_takes_the_place_of_the_models_own
     assert og2(["generate", "x", "--dry-run", "--model", MODEL, "--transformer-path", "none"]) == 3
 
 
+def test_a_dry_run_counts_with_the_tokenizer_wherever_it_is_or_says_that_it_guessed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def planned(folder: str) -> dict[str, Any]:
+        assert og2(["generate", "a red circle", "--seed", "1", "--dry-run", "--json", "--model", folder]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    copy = tmp_path / "model"
+    copy.mkdir()
+    for part in Path(MODEL).iterdir():
+        (copy / ("mllm_processor" if part.name == "processor" else part.name)).symlink_to(part)
+    assert planned(str(copy))["tokens"] == planned(MODEL)["tokens"]
+    assert not any("estimated" in note for note in planned(str(copy))["notes"])
+    (copy / "mllm_processor").unlink()
+    assert any("tokens are estimated" in note for note in planned(str(copy))["notes"])
+
+
 def test_describe_answers_in_words(red: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert og2(["describe", red, "--model", MODEL, "--max-new-tokens", "4", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) >= {"text", "pictures", "question", "notes"}
@@ -253,6 +272,7 @@ REFUSED = {
     "unknown scheduler": (["generate", "x", "--scheduler", "heun"], 2, "euler"),
     "unknown dtype": (["generate", "x", "--dtype", "fp8"], 2, "--dtype fp8"),
     "unknown device": (["generate", "x", "--device", "gpu"], 2, "--device gpu"),
+    "unknown device of a dry run": (["generate", "x", "--device", "gpu", "--dry-run"], 2, "--device gpu"),
     "unknown preset": (["generate", "x", "--preset", "t2"], 2, "t2i"),
     "existing file": (["generate", "x", "--output", "red.png"], 2, "never overwrites"),
     "another format": (["generate", "x", "--output", "p.jpg"], 2, "PNG"),
@@ -346,6 +366,64 @@ def test_files_of_a_folder_that_are_no_pictures_are_noted(
         (tmp_path / "output.png").unlink(missing_ok=True)
 
 
+@pytest.mark.parametrize(
+    ("typed", "taken", "names"),
+    [
+        ("", "output.png", ["output.png", "output_1.png"]),
+        ("--output new/", "new/00000_4.png", ["00000_4.png", "00001_4.png"]),
+        ("-n 2", "output_1.png", ["output-1_0.png", "output-1_1.png", "output_1.png"]),
+    ],
+)
+def test_a_name_of_our_own_that_is_taken_while_we_draw_costs_no_picture(
+    typed: str,
+    taken: str,
+    names: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = OmniGen2Pipeline.run
+    monkeypatch.setattr(OmniGen2Pipeline, "run", lambda *given: (Path(taken).touch(), run(*given))[1])
+    assert og2(["generate", "x", *SMALL, "--seed", "4", "--json", *typed.split()]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert pictures(tmp_path) == names
+    assert all(Path(file).stat().st_size for file in report["files"])
+    assert any("was taken" in note for note in report["notes"])
+
+
+def test_a_name_of_the_users_that_is_taken_while_we_draw_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = OmniGen2Pipeline.run
+    monkeypatch.setattr(OmniGen2Pipeline, "run", lambda *given: (Path("p.png").touch(), run(*given))[1])
+    assert og2(["generate", "x", *SMALL, "--output", "p.png"]) == 2
+    assert pictures(tmp_path) == ["p.png"]
+    assert Path("p.png").stat().st_size == 0
+
+
+def test_a_stop_says_that_nothing_was_written_only_where_that_is_known(
+    red: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(OmniGen2Pipeline, "run", stop)
+    monkeypatch.setattr("og2.conditioning.vlm.answer", stop)
+    assert og2(["generate", "x", *SMALL]) == 130
+    assert capsys.readouterr().err == "og2: stopped; nothing was written\n"
+    assert og2(["describe", red, "--model", MODEL]) == 130
+    assert capsys.readouterr().err == "og2: stopped\n"
+
+
+def test_the_memory_is_that_of_the_device_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("og2.device.peak_gb", lambda device: {"cpu": 0.5}[device.type])
+    monkeypatch.setattr("og2.device.chosen_device", lambda _: torch.device("cuda", 0))
+    assert og2(["generate", "x", *SMALL, "--device", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["peak_gb"] == 0.5
+
+
 def test_a_full_disk_gives_one_sentence_and_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -398,7 +476,7 @@ def test_ctrl_c_in_the_middle_leaves_no_file_and_no_traceback(tmp_path: Path) ->
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert "stopped; nothing was written" in err
+    assert err.splitlines()[-1].startswith("og2: stopped")
     assert out == ""
     assert pictures(tmp_path) == []
 
@@ -420,8 +498,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
     line = [sys.executable, "-c", interrupts, "generate", "x", *SMALL, "--output", "p.png", "--json"]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 130, done.stderr
-    assert done.stderr == "og2: stopped; nothing was written\n"
-    assert json.loads(done.stdout) == {"error": "stopped; nothing was written", "exit_code": 130}
+    assert done.stderr == "og2: stopped\n"
+    assert json.loads(done.stdout) == {"error": "stopped", "exit_code": 130}
     assert pictures(tmp_path) == []
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from og2.cli import loading, outputs, settings
-from og2.errors import RequestError
+from og2.errors import Cancelled, RequestError
 from og2.request import Profile, Request, plan, read_profile, resolve
 
 if TYPE_CHECKING:
@@ -49,12 +49,18 @@ def draw(verb: str, given: Mapping[str, Any]) -> None:
     height, width = planned.output_size
     outputs.make_ready(files, height * width * len(files))
     loading.say_model(decided)
-    pipe = loading.load(decided, where)
-    loaded = time.perf_counter()
-    result = pipe.run(request)
-    _save(files, result, decided)
+    try:
+        pipe = loading.load(decided, where)
+        loaded = time.perf_counter()
+        result = pipe.run(request)
+        saved = _save(files, result, decided)
+    except KeyboardInterrupt as error:
+        raise Cancelled("stopped; nothing was written") from error
+    if saved != files:
+        taken = f"{files[0]} was taken while this was drawn; it is in {saved[0]}"
+        result = replace(result, notes=(*result.notes, taken))
     timings = {"load_s": loaded - start, **result.timings, "total_s": time.perf_counter() - start}
-    _report(files, result, timings, decided)
+    _report(saved, result, timings, decided, where.device)
 
 
 def request_of(verb: str, decided: Mapping[str, Any]) -> Request:
@@ -104,8 +110,11 @@ def _dtype_of(path: str) -> str | None:
     return found if found in loading.DTYPES else None
 
 
-def _save(files: Sequence[Path], result: Result, decided: Mapping[str, Any]) -> None:
-    """Writes every picture, or none: after a failure those already written are taken back."""
+def _save(files: list[Path], result: Result, decided: Mapping[str, Any]) -> list[Path]:
+    """The files of every picture, written, or none: after a failure those already written are taken back.
+
+    Where og2 chose the names and another process has taken one since, the next free ones.
+    """
     from og2.png import write_png
 
     written: list[Path] = []
@@ -113,19 +122,30 @@ def _save(files: Sequence[Path], result: Result, decided: Mapping[str, Any]) -> 
         for index, (file, picture) in enumerate(zip(files, result.images, strict=True)):
             write_png(file, picture, None if decided.get("no_metadata") else result, index)
             written.append(file)
-    except BaseException:
+        return files
+    except BaseException as error:
         for file in written:
             file.unlink(missing_ok=True)
-        raise
+        is_taken = isinstance(error, RequestError) and any(file.exists() for file in files)
+        if not (is_taken and outputs.is_own_choice(decided.get("output"))):
+            raise
+    free = outputs.plan_outputs(decided.get("output"), [seed or 0 for seed in result.seeds])
+    return _save(free, result, decided)
 
 
 def _report(
-    files: Sequence[Path], result: Result, timings: Mapping[str, float], decided: Mapping[str, Any]
+    files: Sequence[Path],
+    result: Result,
+    timings: Mapping[str, float],
+    decided: Mapping[str, Any],
+    device: str,
 ) -> None:
-    from og2.device import chosen_device, peak_gb
+    import torch
+
+    from og2.device import peak_gb
 
     sizes = [list(picture.size) for picture in result.images]
-    most_gb = peak_gb(chosen_device("auto"))
+    most_gb = peak_gb(torch.device(device))
     if decided.get("json"):
         report = {
             "files": [str(file) for file in files],

@@ -18,7 +18,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     """The exit code and the sentence for an error that reached the edge of the program."""
     text = " ".join(str(error).split())
     if isinstance(error, KeyboardInterrupt | Cancelled):
-        return STOPPED, text if isinstance(error, Cancelled) and text else "stopped; nothing was written"
+        return STOPPED, text if isinstance(error, Cancelled) and text else "stopped"
     if isinstance(error, CheckpointError):
         return BAD_CHECKPOINT, text
     if isinstance(error, Og2Error):

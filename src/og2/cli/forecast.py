@@ -9,7 +9,7 @@ from typing import Any
 
 from og2 import footprint
 from og2.cli.info import config_of
-from og2.cli.loading import best_device, chosen_dtype, model_folder
+from og2.cli.loading import best_device, chosen_dtype, device_kind, model_folder
 from og2.conditioning.templates import render_prompt
 from og2.errors import CheckpointError
 from og2.request import Plan, Request
@@ -51,11 +51,12 @@ def report_of(planned: Plan, files: Sequence[Path], decided: Mapping[str, Any]) 
     other = _other_transformer(decided)
     shape = footprint.Shape.from_config(_transformer_config(folder, other))
     device = decided.get("device", "auto")
-    dtype = chosen_dtype(decided, best_device() if device == "auto" else device.partition(":")[0])
+    dtype = chosen_dtype(decided, device_kind(best_device() if device == "auto" else device))
+    tokenizer = _tokenizer_file(folder)
     prompt, negative = planned.request.prompt, planned.request.negative_prompt or ""
-    tokens = {"prompt": count_tokens(prompt, folder)}
+    tokens = {"prompt": count_tokens(prompt, tokenizer)}
     if planned.num_steps_with("uncond"):
-        tokens["negative"] = count_tokens(negative, folder)
+        tokens["negative"] = count_tokens(negative, tokenizer)
     branches = [
         footprint.Branch(
             tokens["prompt" if name == "cond" else "negative"],
@@ -73,6 +74,8 @@ def report_of(planned: Plan, files: Sequence[Path], decided: Mapping[str, Any]) 
     notes = list(planned.notes)
     if folder is None:
         notes.append("the model is not downloaded: the published sizes are assumed, and tokens are estimated")
+    elif tokenizer is None:
+        notes.append("the model has no tokenizer.json: tokens are estimated from the words")
     return {
         "model": decided.get("model") or "mini",
         "files": [str(file) for file in files],
@@ -92,15 +95,21 @@ def report_of(planned: Plan, files: Sequence[Path], decided: Mapping[str, Any]) 
     }
 
 
-def count_tokens(prompt: str, folder: Path | None) -> int:
-    """Tokens of a prompt inside its template; by words where there is no tokenizer."""
+def count_tokens(prompt: str, tokenizer: Path | None) -> int:
+    """Tokens of a prompt inside its template, by a tokenizer.json; by words where there is none."""
     text = render_prompt(prompt)
-    path = folder / "processor" / "tokenizer.json" if folder else None
-    if path is None or not path.is_file():
+    if tokenizer is None:
         return round(WORDS_TO_TOKENS * len(text.replace("<|", " <|").split()))
     from tokenizers import Tokenizer
 
-    return len(Tokenizer.from_file(str(path)).encode(text, add_special_tokens=False).ids)
+    return len(Tokenizer.from_file(str(tokenizer)).encode(text, add_special_tokens=False).ids)
+
+
+def _tokenizer_file(folder: Path | None) -> Path | None:
+    if folder is None:
+        return None
+    files = (folder / name / "tokenizer.json" for name in ("processor", "mllm_processor"))
+    return next((file for file in files if file.is_file()), None)
 
 
 def _other_transformer(decided: Mapping[str, Any]) -> Path | None:

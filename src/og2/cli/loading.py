@@ -79,15 +79,10 @@ def target(settings: Mapping[str, Any]) -> Target:
 
     Raises: ConfigError for a device that is not here, or for offload without an accelerator.
     """
-    import torch
-
     device, best = settings.get("device", "auto"), best_device()
     if device == "auto":
         device = best
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise ConfigError(f"--device {device} is unknown; use auto, cpu, cuda or mps") from error
+    kind = device_kind(device)
     if kind != "cpu" and kind != best:
         raise ConfigError(f"--device {device} is not on this machine; it has {best} (og2 doctor)")
     asked = [name for name in OFFLOAD_FLAGS if settings.get(name)]
@@ -95,6 +90,16 @@ def target(settings: Mapping[str, Any]) -> Target:
         flag = "--" + asked[0].replace("_", "-")
         raise ConfigError(f"{flag} moves weights to an accelerator and this run has none; leave the flag out")
     return Target(settings.get("model"), device, chosen_dtype(settings, kind))
+
+
+def device_kind(device: str) -> str:
+    """What torch calls the kind of a device, here or not: cuda for cuda:1.   Raises: ConfigError."""
+    import torch
+
+    try:
+        return torch.device(device).type
+    except RuntimeError as error:
+        raise ConfigError(f"--device {device} is unknown; use auto, cpu, cuda or mps") from error
 
 
 def best_device() -> str:
