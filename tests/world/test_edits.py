@@ -126,6 +126,28 @@ def test_words_on_signs_and_creatures_of_test_edits_are_held_out():
             assert split_of(creature.anatomy.key) == split
 
 
+@pytest.mark.parametrize("kind", ["multi_turn", "hybrid"])
+def test_no_turn_of_a_training_edit_holds_a_held_out_tuple(kind):
+    rng = np.random.default_rng(2)
+    for _ in range(80):
+        edit = sample_edit(rng, (kind,), world="full")
+        scenes = (edit.source, edit.target, *(turn.target for turn in edit.turns))
+        assert {split_of(o.key) for scene in scenes for o in scene.objects} <= {"train"}
+
+
+def test_the_object_of_a_test_extract_is_held_out():
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        (*objects,) = sample_edit(rng, ("extract",), "test", "full").target.objects
+        assert {split_of(o.key) for o in objects} <= {"test"}
+
+
+@pytest.mark.parametrize("world", ["plain", "full"])
+def test_an_unknown_split_is_refused(world):
+    with pytest.raises(RequestError, match="split='dev'"):
+        sample_edit(np.random.default_rng(0), split="dev", world=world)
+
+
 def test_the_plain_world_refuses_edits_it_does_not_have():
     with pytest.raises(RequestError, match="recolour, add, remove"):
         sample_edit(np.random.default_rng(0), ("tone",))

@@ -19,6 +19,7 @@ from og2.world.creatures import Anatomy, Creature, creature_box, sample_anatomy
 from og2.world.palette import ARM_ANGLES_DEG
 from og2.world.props import Gizmo, gizmo_box, sample_gizmo
 from og2.world.scenes import WORLDS, Box, Scene, empty_scene, has_gap
+from og2.world.split import SPLITS
 from og2.world.strokes import painted_box
 
 MAX_SUBJECTS = 3
@@ -68,11 +69,14 @@ def sample_clip(
 ) -> Clip:
     """A random clip; None draws 1 to 3 subjects.
 
-    Raises: RequestError when there are fewer than four frames per shot or more than three subjects.
+    Raises: RequestError when there are fewer than four frames per shot, no subjects or more than three, or
+    the split is unknown.
     """
+    if split not in SPLITS:
+        raise RequestError(f"split={split!r} is unknown; use one of {', '.join(SPLITS)}")
     if num_shots < 1 or num_frames < 4 * num_shots:
         raise RequestError(f"{num_frames} frames are too few for {num_shots} shots; use 4 or more per shot")
-    count = num_subjects or 1 + int(rng.integers(MAX_SUBJECTS))
+    count = 1 + int(rng.integers(MAX_SUBJECTS)) if num_subjects is None else num_subjects
     if not 1 <= count <= MAX_SUBJECTS:
         raise RequestError(f"num_subjects={count} is outside 1 to {MAX_SUBJECTS}")
     cast: list[Anatomy | Gizmo] = [

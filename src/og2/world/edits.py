@@ -31,6 +31,7 @@ from og2.world.edits_pictures import (
     make_tone,
 )
 from og2.world.scenes import World, world_named
+from og2.world.split import SPLITS
 
 EDIT_KINDS = ("recolour", "add", "remove")  # of the plain world
 _MAKERS: dict[str, Callable[[Generator, str, World], Edit | None]] = {
@@ -67,13 +68,15 @@ def sample_edit(
     phrase that names the object fits exactly one object of the source. split "train": every tuple before
     and after is a training tuple; "test": the changed object's tuple (recolour: the new one), creature or
     word is held out (hybrid, multi_turn: a tuple of the source).
-    Raises: RequestError for an unknown kind or world.
+    Raises: RequestError for an unknown kind, split or world.
     """
     allowed = edit_kinds(world)
     kinds = allowed if kinds is None else kinds
     unknown = [k for k in kinds if k not in allowed]
     if unknown or not kinds:
         raise RequestError(f"edit kinds {kinds!r}: allowed in the {world} world are {', '.join(allowed)}")
+    if split not in SPLITS:
+        raise RequestError(f"split={split!r} is unknown; use one of {', '.join(SPLITS)}")
     kind, level = pick(rng, kinds), world_named(world)
     while True:
         edit = _MAKERS[kind](rng, split, level)

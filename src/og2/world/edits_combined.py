@@ -23,6 +23,7 @@ from og2.world.edits_objects import (
 from og2.world.language import finish
 from og2.world.requirements import EditRequirements
 from og2.world.scenes import Scene, World
+from og2.world.split import split_of
 
 _CHANGES: dict[str, ChangeMaker] = {
     "recolour": change_recolour,
@@ -98,10 +99,17 @@ def _order(rng: Generator, state: _State, index: int) -> tuple[_State, str] | No
 
 
 def _again(rng: Generator, state: _State, source: Scene, index: int) -> tuple[_State, str] | None:
-    """Another colour for the object that was spoken of last, called "it"."""
+    """Another colour for the object that was spoken of last, called "it"; its tuple is a training one."""
     obj = state.scene.objects[index]
     taken = {o.kind for o in state.scene.objects} | {source.objects[index].kind}
-    color = pick(rng, tuple(c for c in palette.COLORS if (obj.shape, c) not in taken))
+    colors = tuple(
+        c
+        for c in palette.COLORS
+        if (obj.shape, c) not in taken and split_of((obj.shape, c, obj.size, obj.position)) == "train"
+    )
+    if not colors:
+        return None
+    color = pick(rng, colors)
     scene = with_object(state.scene, index, recolored(rng, obj, color))
     rule = EditRequirements("recolour", words_of(source.objects[index]), color)
     return _State(scene, {**state.changes, index: rule}), pick(rng, _PRONOUN).format(color)

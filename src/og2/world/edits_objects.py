@@ -108,13 +108,11 @@ def change_replace(rng: Generator, scene: Scene, index: int, split: str) -> Chan
     taken = {o.kind for o in scene.objects}
     color = old.color if rng.random() < 0.5 else pick(rng, tuple(c for c in palette.COLORS if c != old.color))
     shape = pick(rng, tuple(s for s in palette.ALL_SHAPES if s != old.shape and (s, color) not in taken))
-    rotation = float(rng.uniform(-1, 1)) * MAX_ROTATION[shape]
-    new = replace(old, shape=shape, rotation=rotation)
-    new = _around(new, *_middle(old))
+    new = reshaped(rng, old, shape)
     if color != old.color:
         new = recolored(rng, new, color)
     others = replace(scene, objects=tuple(o for o in scene.objects if o is not old))
-    if split_of(new.key) != split or not _has_room(new, others):
+    if split_of(new.key) != split or not has_room(new, others):
         return None
     said = ObjectRequirement(shape, color if color != old.color or rng.random() < 0.5 else None)
     text = pick(rng, _REPLACE).format(reference(old, scene, rng), phrase_of(said))
@@ -144,7 +142,7 @@ def change_resize(rng: Generator, scene: Scene, index: int, split: str) -> Chang
         return None
     new = _around(replace(old, radius=radius, size=size), *_middle(old))
     others = replace(scene, objects=tuple(o for o in scene.objects if o is not old))
-    if split_of(new.key) != split or not _has_room(new, others):
+    if split_of(new.key) != split or not has_room(new, others):
         return None
     text = pick(rng, _RESIZE[ratio]).format(reference(old, scene, rng))
     rule = EditRequirements("resize", words_of(old), factor=math.sqrt(ratio))
@@ -215,6 +213,19 @@ def recolored(rng: Generator, obj: Object, color: str) -> Object:
     return replace(obj, color=color, lab=lab, fill=fill)
 
 
+def reshaped(rng: Generator, obj: Object, shape: str) -> Object:
+    """Another shape around the same middle, at a random angle."""
+    rotation = float(rng.uniform(-1, 1)) * MAX_ROTATION[shape]
+    return _around(replace(obj, shape=shape, rotation=rotation), *_middle(obj))
+
+
+def has_room(obj: Object, others: Scene, gap: float = palette.MIN_GAP / 2) -> bool:
+    """Whether the object keeps off the rim, and that gap from everything in the scene."""
+    box = box_of(obj)
+    inside = min(box[:2]) >= palette.EDGE_MARGIN and max(box[2:]) <= 1.0 - palette.EDGE_MARGIN
+    return inside and fits(box, others, gap)
+
+
 def with_object(scene: Scene, index: int, new: Object) -> Scene:
     """The scene with one object exchanged."""
     return replace(scene, objects=tuple(new if i == index else o for i, o in enumerate(scene.objects)))
@@ -254,9 +265,3 @@ def _around(obj: Object, x: float, y: float) -> Object:
     """The object with the middle of its box there."""
     left, top, right, bottom = outline_box(obj.shape, obj.radius, obj.rotation)
     return replace(obj, x=x - (left + right) / 2, y=y - (top + bottom) / 2)
-
-
-def _has_room(obj: Object, others: Scene) -> bool:
-    box = box_of(obj)
-    inside = min(box[:2]) >= palette.EDGE_MARGIN and max(box[2:]) <= 1.0 - palette.EDGE_MARGIN
-    return inside and fits(box, others, palette.MIN_GAP / 2)
