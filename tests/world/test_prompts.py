@@ -127,6 +127,28 @@ def test_the_full_world_uses_every_shape_fill_and_backdrop():
     assert {split_of(o.key) for s in scenes for o in s.objects} == {"train"}
 
 
+def test_no_prompt_bans_a_colour_and_asks_for_a_backdrop_of_it():
+    rng, behind = np.random.default_rng(4), 0
+    for _ in range(400):
+        rule = sample_prompt(rng, "negation").requirements
+        behind += rule.background is not None
+        assert not any(ban.color in (rule.background or "").split() for ban in rule.absent if ban.color)
+    assert behind > 40
+
+
+def test_held_out_objects_are_of_sizes_that_are_common_among_so_many():
+    rng = np.random.default_rng(5)
+    sizes = {
+        n: {sample_scene(rng, n, "test", "full").objects[0].size for _ in range(25)} for n in (1, 2, 3, 5)
+    }
+    assert sizes == {
+        1: {"small", "medium", "large"},
+        2: {"small", "medium"},
+        3: {"small", "medium"},
+        5: {"small"},
+    }
+
+
 @pytest.mark.parametrize(
     ("task", "split", "world", "says"),
     [

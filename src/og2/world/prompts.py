@@ -96,8 +96,9 @@ def sample_prompt(
         if wish is None:
             continue
         body, stated = wish.body, wish.requirements
-        if rng.random() < _BACKDROP_SHARE:
-            kind, name = wish.scene.backdrop_kind, wish.scene.background
+        kind, name = wish.scene.backdrop_kind, wish.scene.background
+        is_banned = any(unwanted.color in name.split() for unwanted in stated.absent)
+        if rng.random() < _BACKDROP_SHARE and not is_banned:  # nothing blue, before pale blue?
             body = f"{body}{',' if task in _LONG else ''} {backdrop_phrase(kind, name, rng)}"
             stated = replace(stated, background=name, backdrop=kind)
         return Prompt(task, finish(pick(rng, _OPENINGS).format(body), rng), wish.scene, stated)

@@ -33,6 +33,7 @@ from og2.world.split import SPLITS, split_of
 
 _TWIN_SHARE = 0.12
 _TRIES = 60
+_RARE = 0.1  # a size with these odds or less is no held-out object's
 _CROWD = 4  # from so many objects on they are drawn small and near the rim, else they would not fit
 Box = tuple[float, float, float, float]
 
@@ -153,20 +154,21 @@ def world_named(name: str) -> World:
     return WORLDS[name]
 
 
-@lru_cache(maxsize=8)
-def held_out_keys(world: str = "plain", crowded: bool = False) -> tuple[tuple[str, str, str, str], ...]:
-    """All (shape, colour, size, position) tuples of that world's test split; crowded: none that is large."""
+@lru_cache(maxsize=32)
+def held_out_keys(world: str = "plain", crowd: int = 1) -> tuple[tuple[str, str, str, str], ...]:
+    """All (shape, colour, size, position) tuples of that world's test split.
+
+    crowd: only of sizes that are not rare among so many objects.
+    """
+    odds = dict(zip(palette.SIZES, _size_odds(world_named(world), crowd), strict=True))
     return tuple(
         (shape, color, size, position)
         for shape in world_named(world).shapes
         for color in palette.COLORS
         for size in palette.SIZES
         for position in palette.POSITIONS
-        if split_of((shape, color, size, position)) == "test" and not (crowded and size == "large")
+        if split_of((shape, color, size, position)) == "test" and odds[size] > _RARE
     )
-
-
-TEST_KEYS = held_out_keys()
 
 
 def sample_scene(
@@ -321,12 +323,17 @@ def _draw_key(
     rng: Generator, crowd: int, kind: tuple[str, str] | None, split: str, world: World
 ) -> tuple[str, str, str, str]:
     if split == "test" and kind is None:
-        allowed = held_out_keys(world.name, crowd > 1)
+        allowed = held_out_keys(world.name, crowd)
         return allowed[int(rng.integers(len(allowed)))]
     shape, color = kind or (pick(rng, world.shapes), pick(rng, tuple(palette.COLORS)))
-    odds = world.size_odds[max(1, min(crowd, len(world.size_odds))) - 1]
+    odds = _size_odds(world, crowd)
     size = tuple(palette.SIZES)[int(np.searchsorted(np.cumsum(odds), rng.random() * 0.999999, side="right"))]
     return shape, color, size, pick(rng, tuple(palette.POSITIONS))
+
+
+def _size_odds(world: World, crowd: int) -> tuple[float, float, float]:
+    """Of small, medium and large, among so many objects."""
+    return world.size_odds[max(1, min(crowd, len(world.size_odds))) - 1]
 
 
 def _draw_coordinate(rng: Generator, band: tuple[float, float], half: float, outward: bool) -> float | None:
@@ -346,3 +353,6 @@ def _jitter(rng: Generator, lab: Lab, sigma: float) -> Lab:
 
 def _distance(a: Lab, b: Lab) -> float:
     return ((a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 + (a[2] - b[2]) ** 2) ** 0.5
+
+
+TEST_KEYS = held_out_keys()
