@@ -223,4 +223,4 @@ def test_the_plain_world_never_changes():
                 numbers = (*o.lab, o.x, o.y, o.radius, o.rotation)
                 told.append((o.key, [round(v, 6) for v in numbers]))
     digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
-    assert digest == "909206e544ad620c0ae59511b488fa5d504ccf55422b055d13a7bf365e7fcf91"
+    assert digest == "fb47255b898965afd03c4fd8c43925f300bfd1cd12f268335b6f66ce9b193af5"

@@ -125,12 +125,14 @@ def _about_picture(rng: Generator) -> Conversation:
 
 
 def _about_full_picture(rng: Generator) -> Conversation:
-    """Kinds begin with "full", as in the benchmark; a caption comes last, so that nothing is read from it."""
+    """Kinds begin with "full", as in the benchmark; a caption, where there is one (not in a style or a tone),
+    comes last, so that nothing is read from it."""
     scene = view_scene(_SHOWN, rng)
-    *asked, last = questions_about(scene, rng, "full")
+    found = questions_about(scene, rng, "full")
+    asked, captions = ([e for e in found if (e.kind == "caption") == is_last] for is_last in (False, True))
     chosen = [asked[int(i)] for i in rng.permutation(len(asked))][:FULL_TURNS]
     if rng.random() < 0.5:
-        chosen = [*chosen[: FULL_TURNS - 2], last]
+        chosen = [*chosen[: FULL_TURNS - len(captions) - 1], *captions]
     named = (Exchange(f"full_{e.kind}", e.question, e.answer) for e in chosen)
     return Conversation("pictures", (scene,), tuple(named))
 

@@ -8,6 +8,7 @@ from numpy.random import Generator
 
 from og2.world import palette
 from og2.world.choose import pick
+from og2.world.creatures import Creature
 from og2.world.edit_words import words_of
 from og2.world.edits import sample_edit
 from og2.world.language import (
@@ -19,7 +20,16 @@ from og2.world.language import (
     join,
     phrase_of,
 )
-from og2.world.questions import PLAIN_PLACES, creature_phrase, gizmo_phrase, more_questions, plate_phrase
+from og2.world.props import Gizmo, Plate
+from og2.world.questions import (
+    PLAIN_PLACES,
+    creature_phrase,
+    gizmo_phrase,
+    has_look,
+    more_questions,
+    plate_phrase,
+    shapes_of_objects,
+)
 from og2.world.scenes import Object, Scene, sample_scene, world_named
 
 IMAGE_ANSWER = "<|img|>"  # what a chat answer is when a picture is wanted
@@ -59,14 +69,16 @@ _SMALL_TALK = (
 def plain_caption(scene: Scene) -> str:
     """The one full caption of a scene that a describing model should give: sizes, colours, shapes and places.
 
-    Objects are named from top to bottom, then from left to right, in one fixed wording, so that an answer
-    can be compared as text.
+    Objects are named from top to bottom, then from left to right; after them gizmos, plates and creatures,
+    each column by column, since they stand at any height. One fixed wording, so that an answer can be
+    compared as text.
     """
     behind = EMPTY_PHRASES[scene.backdrop_kind].format(scene.background)
     ordered = sorted(scene.objects, key=_reading_order)
     parts = [f"{phrase_of(replace(words_of(o), position=None))} {PLAIN_PLACES[o.position]}" for o in ordered]
-    parts += [gizmo_phrase(g) for g in scene.gizmos] + [plate_phrase(p) for p in scene.plates]
-    parts += [creature_phrase(c) for c in scene.creatures]
+    parts += [gizmo_phrase(g) for g in sorted(scene.gizmos, key=_column_order)]
+    parts += [plate_phrase(p) for p in sorted(scene.plates, key=_column_order)]
+    parts += [creature_phrase(c) for c in sorted(scene.creatures, key=_column_order)]
     if not parts:
         return (
             f"an empty {scene.background} background" if scene.backdrop is None else f"nothing but {behind}"
@@ -82,28 +94,39 @@ def questions(scene: Scene, rng: Generator, world: str = "plain") -> list[tuple[
 def typed_questions(scene: Scene, rng: Generator, world: str = "plain") -> list[tuple[str, str, str]]:
     """As `questions`, each with its kind in front: (kind, question, answer).
 
-    The full world asks more kinds, see `questions.MORE_KINDS`.   Raises: RequestError for an unknown world.
+    The full world asks more kinds, see `questions.MORE_KINDS`. Where subjects that are no objects show shapes
+    too, those shapes are not asked for; in a style or a tone nothing is asked that names a colour.
+    Raises: RequestError for an unknown world.
     """
-    shapes = world_named(world).shapes
-    asked = [("count", *_ask_count(scene, rng, shapes)), ("yes_no", *_ask_presence(scene, rng, shapes))]
+    shapes = shapes_of_objects(scene, world_named(world).shapes)
+    asked = _ask_count(scene, rng, shapes)
+    if not has_look(scene):
+        asked += _ask_named(scene, rng, shapes)
+    if world != "plain":
+        asked += more_questions(scene, rng)
+    if not has_look(scene):
+        asked.append(("caption", pick(rng, CAPTION_QUESTIONS), plain_caption(scene)))
+    return [(kind, finish_question(question, rng), answer) for kind, question, answer in asked]
+
+
+def _ask_named(scene: Scene, rng: Generator, shapes: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    """What is asked with names of colours."""
+    asked = _ask_presence(scene, rng, shapes)
     unique = [o for o in scene.objects if sum(p.kind == o.kind for p in scene.objects) == 1]
     if unique:
         obj = unique[int(rng.integers(len(unique)))]
         name = f"the {obj.color} {obj.shape}"
         asked.append(("where", f"where is {name}?", PLAIN_PLACES[obj.position]))
-        if sum(p.shape == obj.shape for p in scene.objects) == 1:
+        if obj.shape in shapes and sum(p.shape == obj.shape for p in scene.objects) == 1:
             word = pick(rng, ("color", "colour"))
             asked.append(("color", f"what {word} is the {obj.shape}?", obj.color))
-        if sum(p.color == obj.color for p in scene.objects) == 1:
+        if not _has_others(scene) and sum(p.color == obj.color for p in scene.objects) == 1:
             asked.append(("shape", f"what shape is the {obj.color} object?", f"a {obj.shape}"))
     if len(unique) > 1:
         asked += _ask_bigger(unique, rng)
     if scene.backdrop is None:
         asked.append(("background", "what color is the background?", scene.background))
-    if world != "plain":
-        asked += more_questions(scene, rng)
-    asked.append(("caption", pick(rng, CAPTION_QUESTIONS), plain_caption(scene)))
-    return [(kind, finish_question(question, rng), answer) for kind, question, answer in asked]
+    return asked
 
 
 def chat_turn(rng: Generator, split: str = "train", world: str = "plain") -> tuple[str, Scene | None, str]:
@@ -129,39 +152,52 @@ def chat_turn(rng: Generator, split: str = "train", world: str = "plain") -> tup
 
 
 def finish_question(text: str, rng: Generator) -> str:
-    """The question, now and then with a capital letter; a question mark is never followed by a full stop."""
-    return finish(text, rng).replace("?.", "?")
+    """The question, now and then with a capital letter; it never ends in two marks."""
+    return finish(text, rng).replace("?.", "?").replace("..", ".")
 
 
-def _ask_count(scene: Scene, rng: Generator, shapes: tuple[str, ...]) -> tuple[str, str]:
-    draw = rng.random()
-    if draw < 0.5 or not scene.objects:
-        return pick(rng, ("how many objects are there?", "how many shapes are there?")), NUMBER_WORDS[
-            len(scene.objects)
-        ]
-    if draw < 0.75:
-        shape = _present_or_any(rng, tuple(o.shape for o in scene.objects), shapes)
-        answer = NUMBER_WORDS[sum(o.shape == shape for o in scene.objects)]
-        return f"how many {SHAPE_PLURALS[shape]} are there?", answer
-    color = _present_or_any(rng, tuple(o.color for o in scene.objects), tuple(palette.COLORS))
-    return f"how many {color} objects are there?", NUMBER_WORDS[sum(o.color == color for o in scene.objects)]
+def _ask_count(scene: Scene, rng: Generator, shapes: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    """How many objects there are, of any kind, of a shape or of a colour; beside others only of a shape."""
+    draw, has_others = rng.random(), _has_others(scene)
+    if not has_others and (draw < 0.5 or not scene.objects):
+        asked = pick(rng, ("how many objects are there?", "how many shapes are there?"))
+        number = len(scene.objects)
+    elif has_others or draw < 0.75 or has_look(scene):
+        present = tuple(o.shape for o in scene.objects if o.shape in shapes)
+        if not present:
+            return []
+        shape = _present_or_any(rng, present, shapes)
+        asked, number = f"how many {SHAPE_PLURALS[shape]} are there?", present.count(shape)
+    else:
+        present = tuple(o.color for o in scene.objects)
+        color = _present_or_any(rng, present, tuple(palette.COLORS))
+        asked, number = f"how many {color} objects are there?", present.count(color)
+    return [("count", asked, NUMBER_WORDS[number])]
 
 
-def _ask_presence(scene: Scene, rng: Generator, shapes: tuple[str, ...]) -> tuple[str, str]:
+def _has_others(scene: Scene) -> bool:
+    """Whether the picture shows subjects that may or may not be called objects."""
+    return bool(scene.gizmos or scene.plates or scene.creatures)
+
+
+def _ask_presence(scene: Scene, rng: Generator, shapes: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    """Whether there is an object of a shape and colour."""
+    if not shapes:
+        return []
     colors = tuple(palette.COLORS)
-    if scene.objects and rng.random() < 0.5:
-        obj = scene.objects[int(rng.integers(len(scene.objects)))]
+    objects = tuple(o for o in scene.objects if o.shape in shapes)
+    if objects and rng.random() < 0.5:
+        obj = objects[int(rng.integers(len(objects)))]
         kind = obj.kind
-    elif scene.objects and rng.random() < 0.7:
+    elif objects and rng.random() < 0.7:
         # A near miss: right shape or right colour only, so that the answer needs both.
-        obj = scene.objects[int(rng.integers(len(scene.objects)))]
+        obj = objects[int(rng.integers(len(objects)))]
         kind = (obj.shape, pick(rng, colors)) if rng.random() < 0.5 else (pick(rng, shapes), obj.color)
     else:
         kind = (pick(rng, shapes), pick(rng, colors))
     article = "an" if kind[1][0] in "aeiou" else "a"
-    return f"is there {article} {kind[1]} {kind[0]}?", "yes" if kind in {
-        o.kind for o in scene.objects
-    } else "no"
+    answer = "yes" if kind in {o.kind for o in objects} else "no"
+    return [("yes_no", f"is there {article} {kind[1]} {kind[0]}?", answer)]
 
 
 def _ask_bigger(unique: list[Object], rng: Generator) -> list[tuple[str, str, str]]:
@@ -183,6 +219,13 @@ def _present_or_any(rng: Generator, present: tuple[str, ...], every: tuple[str, 
 def _reading_order(obj: Object) -> tuple[int, int, float]:
     column, row = palette.POSITIONS[obj.position]
     return tuple(palette.ROWS).index(row), tuple(palette.COLUMNS).index(column), obj.x
+
+
+def _column_order(subject: Gizmo | Plate | Creature) -> tuple[int, float]:
+    """The nearest column from left to right, then the height: rows have no gaps between them here."""
+    bands = tuple(palette.COLUMNS.values())
+    away = [max(low - subject.x, subject.x - high, 0.0) for low, high in bands]
+    return away.index(min(away)), subject.y
 
 
 def _bare(text: str) -> str:

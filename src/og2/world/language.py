@@ -79,6 +79,8 @@ _OPENINGS = (
     "a drawing of {0}",
     "draw {0}",
 )
+MAX_RELATED = 3
+"""Of more objects than these, no relation is said: the sentence could not name them all."""
 _CAPITAL_SHARE = 0.12
 _PERIOD_SHARE = 0.12
 _SIZE_SHARE = 0.45
@@ -107,7 +109,7 @@ def describe(scene: Scene, rng: Generator, full: bool = False) -> Caption:
         body, stated = _describe_twins(scene)
     elif len(scene.objects) == 1 or full:
         body, stated = _describe_list(scene, rng, full)
-    elif rng.random() < 0.5 and relation(scene.objects[0], scene.objects[1]):
+    elif rng.random() < 0.5 and len(scene.objects) <= MAX_RELATED and relation(*scene.objects[:2]):
         body, stated = _describe_relation(scene, rng)
     else:
         body, stated = _describe_list(scene, rng, full)

@@ -34,22 +34,39 @@ _OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "be
 
 def more_questions(scene: Scene, rng: Generator) -> list[tuple[str, str, str]]:
     """One (kind, question, answer) of each of MORE_KINDS that the scene allows."""
-    asked = _ask_relations(scene, rng) + _ask_fill(scene, rng)
+    asked = [] if has_look(scene) else _ask_relations(scene, rng) + _ask_fill(scene, rng)
     if len(scene.plates) == 1:
         asked.append(("text", "what does the sign say?", scene.plates[0].text))
     if len(scene.creatures) == 1:
         asked.append(("pose", *_ask_pose(scene.creatures[0], rng)))
     if scene.creatures or rng.random() < 0.2:
         asked.append(("creatures", "how many creatures are there?", NUMBER_WORDS[len(scene.creatures)]))
-    missing = tuple(s for s in palette.ALL_SHAPES if s not in {o.shape for o in scene.objects})
-    present = tuple(o.shape for o in scene.objects)
-    word = pick(rng, missing if rng.random() < 0.5 or not present else present)
-    answer = "yes" if word in missing else "no"
-    asked.append(("none", f"is it true that there are no {SHAPE_PLURALS[word]}?", answer))
+    shapes = shapes_of_objects(scene, palette.ALL_SHAPES)
+    missing = tuple(s for s in shapes if s not in {o.shape for o in scene.objects})
+    present = tuple(o.shape for o in scene.objects if o.shape in shapes)
+    options = missing if rng.random() < 0.5 or not present else present
+    if options:
+        word = pick(rng, options)
+        answer = "yes" if word in missing else "no"
+        asked.append(("none", f"is it true that there are no {SHAPE_PLURALS[word]}?", answer))
+    if has_look(scene):
+        return asked
     family = {"plain": "plain", "gradient": "a gradient", "landscape": "a landscape"}
     family |= {"tiles": "a tiled floor", "noise": "rough paper"}
     asked.append(("backdrop", "what kind of background is it?", family[scene.backdrop_kind]))
     return asked
+
+
+def shapes_of_objects(scene: Scene, shapes: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the shapes that nothing but an object shows: no part of a gizmo, no spot of a creature."""
+    shown = {shape for g in scene.gizmos for shape in (g.body, g.cap, g.emblem)}
+    shown |= {"circle"} if scene.creatures else set()
+    return tuple(s for s in shapes if s not in shown)
+
+
+def has_look(scene: Scene) -> bool:
+    """Whether a style or a tone changes all colours, so that no colour's name can be read."""
+    return scene.style is not None or scene.tone is not None
 
 
 def creature_phrase(creature: Creature) -> str:
