@@ -1,6 +1,7 @@
 """Critiques, questions of the full world, and clips."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,11 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from og2.errors import RequestError
-from og2.world.critique import FAULTS, say_defect
+from og2.world import palette
+from og2.world.critique import FAULTS, mending_edit, say_defect
+from og2.world.edits_objects import with_object
 from og2.world.edits_pictures import creature_scene
 from og2.world.questions import MORE_KINDS
-from og2.world.requirements import Defect
-from og2.world.scenes import WORLDS, box_of
+from og2.world.render import render_batch
+from og2.world.requirements import Defect, ObjectRequirement, Requirements
+from og2.world.scenes import WORLDS, box_of, empty_scene, fits
+from og2.world.score import score_t2i
+from og2.world.shapes import MAX_ROTATION
 from og2.world.spec import (
     PROMPT_TASKS,
     Reflection,
@@ -26,6 +32,7 @@ from og2.world.spec import (
     sample_prompt,
     sample_scene,
     seen_in,
+    split_of,
     spoil,
     typed_questions,
 )
@@ -152,3 +159,91 @@ def test_a_clip_has_its_cuts_and_tracks_every_subject(seed, shots, extra):
 def test_a_clip_without_room_for_its_shots_is_refused():
     with pytest.raises(RequestError, match="4 or more per shot"):
         sample_clip(np.random.default_rng(0), 6, 2)
+
+
+def test_critic_and_scorer_agree_on_relations_of_what_was_moved():
+    rng = np.random.default_rng(11)
+    shown = []
+    while len(shown) < 45:
+        prompt = sample_prompt(rng, ("position", "size", "chain")[len(shown) % 3])
+        wrong = spoil(rng, prompt.scene, "moved")
+        if wrong is not None:
+            shown.append((wrong, prompt.requirements))
+    said = [find_defects(seen_in(scene), rule) for scene, rule in shown]
+    pictures = render_batch([scene for scene, _ in shown], 128).numpy()
+    passed = [score_t2i(p, rule).passed for p, (_, rule) in zip(pictures, shown, strict=True)]
+    assert {"relation"} == {defect.kind for found in said for defect in found}
+    assert sum(map(bool, said)) > 8
+    assert passed == [not found for found in said]
+
+
+def test_a_star_a_little_higher_is_still_left_of_the_triangle():
+    rng = np.random.default_rng(0)
+    prompt = sample_prompt(rng, "position")
+    one, other = prompt.scene.objects
+    placed = (replace(one, x=0.30, y=0.36, shape="circle"), replace(other, x=0.74, y=0.64, shape="circle"))
+    rule = Requirements((ObjectRequirement(),) * 2, ((0, "left of", 1),))
+    assert find_defects(seen_in(replace(prompt.scene, objects=placed)), rule) == ()
+
+
+@pytest.mark.parametrize("fault", ["color", "shape"])
+def test_the_edit_for_a_banned_thing_leaves_a_picture_that_is_right(fault):
+    rng, mended = np.random.default_rng(12), 0
+    for _ in range(250):
+        prompt = sample_prompt(rng, "negation")
+        wrong = spoil(rng, prompt.scene, fault)
+        found = find_defects(seen_in(wrong), prompt.requirements) if wrong else ()
+        for defect in found:
+            assert defect.kind == fault
+            mended += "should not be " in say_defect(defect)
+            word = mending_edit(rng, defect).split()[-1]
+            index = [" ".join((o.color, o.shape)) for o in wrong.objects].index(defect.subject)
+            wrong = with_object(wrong, index, replace(wrong.objects[index], **{fault: word}))
+        assert wrong is None or find_defects(seen_in(wrong), prompt.requirements) == ()
+    assert mended > 3
+
+
+def test_a_banned_thing_too_many_has_to_go():
+    rng = np.random.default_rng(2)
+    scene = sample_scene(rng, 2)
+    one, other = scene.objects
+    rule = Requirements((ObjectRequirement(one.shape, one.color),), absent=(ObjectRequirement(other.shape),))
+    (defect,) = find_defects(seen_in(scene), rule)
+    assert (defect.kind, defect.subject) == ("extra", f"{other.color} {other.shape}")
+
+
+@pytest.mark.parametrize("world", ["plain", "full"])
+def test_spoiled_scenes_are_legal_and_hold_no_held_out_tuple(world):
+    rng, level = np.random.default_rng(13), WORLDS[world]
+    for i in range(150):
+        scene = sample_scene(rng, world=world)
+        wrong = spoil(rng, scene, FAULTS[i % len(FAULTS)], world)
+        for obj in wrong.objects if wrong else ():
+            box, others = box_of(obj), replace(wrong, objects=tuple(o for o in wrong.objects if o is not obj))
+            assert split_of(obj.key) == "train"
+            assert abs(obj.rotation) <= MAX_ROTATION[obj.shape] + 1e-9
+            assert min(box) >= palette.EDGE_MARGIN - 1e-9
+            assert max(box) <= 1 - palette.EDGE_MARGIN + 1e-9
+            assert fits(box, others, level.min_gap - 1e-9)
+
+
+def test_a_wrong_family_behind_is_a_fault_and_a_gradient_has_no_first_end():
+    rng = np.random.default_rng(3)
+    prompt = sample_prompt(rng, "attribution")
+
+    def faults(shown, asked):
+        scene = replace(empty_scene(rng, WORLDS["full"], *shown), objects=prompt.scene.objects)
+        kind, name = asked
+        return find_defects(seen_in(scene), replace(prompt.requirements, background=name, backdrop=kind))
+
+    (defect,) = faults(("plain", "grey"), ("tiles", "grey"))
+    assert say_defect(defect) == "the background should be a grey tiled floor, not a grey background"
+    assert faults(("gradient", "grey to cream"), ("gradient", "cream to grey")) == ()
+    assert len(faults(("gradient", "grey to cream"), ("gradient", "pale pink to grey"))) == 1
+
+
+def test_a_clip_of_nobody_or_of_an_unknown_split_is_refused():
+    with pytest.raises(RequestError, match="num_subjects=0"):
+        sample_clip(np.random.default_rng(0), num_subjects=0)
+    with pytest.raises(RequestError, match="split='dev'"):
+        sample_clip(np.random.default_rng(0), split="dev")

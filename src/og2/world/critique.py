@@ -16,17 +16,33 @@ from numpy.random import Generator
 
 from og2.errors import RequestError
 from og2.world import palette
+from og2.world.backdrop_words import same_name
 from og2.world.choose import pick
+from og2.world.detect import UNIT_AREA, Detected
 from og2.world.edit_words import words_of
-from og2.world.edits_objects import recolored, with_object
-from og2.world.language import FILL_WORDS, NUMBER_WORDS, count_phrase, phrase_of, relation_phrase
-from og2.world.prompts import is_larger
+from og2.world.edits_objects import has_room, recolored, reshaped, with_object
+from og2.world.language import (
+    EMPTY_PHRASES,
+    FILL_WORDS,
+    MAX_RELATED,
+    NUMBER_WORDS,
+    count_phrase,
+    phrase_of,
+    relation_phrase,
+)
 from og2.world.questions import PLAIN_PLACES
 from og2.world.requirements import SIZE_RELATIONS, Defect, ObjectRequirement, Requirements
-from og2.world.scenes import Object, Scene, box_of, fits, place_object, relation, world_named
+from og2.world.scenes import Object, Scene, World, box_of, place_object, world_named
+from og2.world.score import relation_holds
+from og2.world.split import split_of
+from og2.world.words import Word
 
 _WORDS = ("shape", "color", "size", "fill", "position")
 FAULTS = ("missing", "extra", "color", "shape", "moved")
+_BANS = ("color", "shape")  # words that a thing can be given another of
+_BAN = "not "
+_TRIES = 40
+_OFF = (1 / 64, 0.04)  # how far a measured place may be off, of the side, and a measured radius, of itself
 _HEADERS = re.compile(r"\AReflection: (.+)\nAction: (continue|stop)\nEdit: ?(.*)\Z")
 _GOOD = ("the picture shows what was asked for", "everything is as asked", "nothing is wrong")
 
@@ -35,7 +51,7 @@ _GOOD = ("the picture shows what was asked for", "everything is as asked", "noth
 class Seen:
     """What a picture shows in words: every object with all its words, the backdrop, the words on signs.
 
-    holds: whether a relation holds between the objects of two indices.
+    holds: whether a relation holds between the objects of two indices, by the scorer's rule.
     """
 
     objects: tuple[ObjectRequirement, ...]
@@ -58,10 +74,7 @@ def seen_in(scene: Scene) -> Seen:
     """What a scene shows."""
 
     def holds(a: int, name: str, b: int) -> bool:
-        one, other = scene.objects[a], scene.objects[b]
-        if name in SIZE_RELATIONS:
-            return is_larger(one, other) if name == SIZE_RELATIONS[0] else is_larger(other, one)
-        return relation(one, other) == name
+        return _holds(scene.objects[a], name, scene.objects[b])
 
     objects = tuple(replace(words_of(o), fill=o.fill_name) for o in scene.objects)
     texts = tuple(p.text for p in scene.plates)
@@ -76,12 +89,39 @@ def find_defects(seen: Seen, wanted: Requirements) -> tuple[Defect, ...]:
         if a in pairs and b in pairs and not seen.holds(pairs[a], name, pairs[b]):
             one, other = (phrase_of(wanted.objects[i], article="the") for i in (a, b))
             found.append(Defect("relation", one, f"{name} {other}"))
-    if wanted.background and seen.background != wanted.background:
-        found.append(Defect("background", "background", wanted.background, seen.background or "unclear"))
+    found += _wrong_backdrop(seen, wanted)
     for plate in wanted.plates:
         if plate.text and plate.text not in seen.texts:
             found.append(Defect("text", "sign", plate.text, seen.texts[0] if seen.texts else "nothing"))
     return tuple(found)
+
+
+def _holds(one: Object, name: str, other: Object) -> bool:
+    return bool(relation_holds(_measured(one), name, _measured(other)))
+
+
+def _measured(obj: Object) -> Detected:
+    """The object as the scorer would see it at best, for what is asked of pairs."""
+    box = box_of(obj)
+    middle = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    area = UNIT_AREA[obj.shape] * obj.radius**2
+    return Detected({"shape": Word(obj.shape, 1.0)}, box, area, np.ones((1, 1), bool), middle, obj.lab)
+
+
+def _wrong_backdrop(seen: Seen, wanted: Requirements) -> list[Defect]:
+    """Another name, or where a family is asked for another family, of what is behind."""
+    is_named = wanted.background is None or same_name(seen.background, wanted.background)
+    if is_named and wanted.backdrop in (None, seen.backdrop):
+        return []
+    if wanted.backdrop is None:
+        return [Defect("background", "background", wanted.background or "", seen.background or "unclear")]
+    asked, shown = (_backdrop_words(b.backdrop, b.background) for b in (wanted, seen))
+    return [Defect("background", "background", asked, shown)]
+
+
+def _backdrop_words(kind: str | None, name: str | None) -> str:
+    """ "a grey tiled floor", or what of it is known."""
+    return EMPTY_PHRASES[kind].format(name) if kind and name else kind or name or "unclear"
 
 
 def _wrong_objects(seen: Seen, wanted: Requirements, pairs: dict[int, int]) -> list[Defect]:
@@ -104,10 +144,31 @@ def _wrong_objects(seen: Seen, wanted: Requirements, pairs: dict[int, int]) -> l
 
 
 def _surplus(seen: Seen, wanted: Requirements, pairs: dict[int, int]) -> list[Defect]:
-    """Things that nothing asked for, and things that must not be there."""
-    unasked = _strangers(seen, wanted, pairs)
-    banned = [o for o in seen.objects if any(not _wrong_words(o, rule) for rule in wanted.absent)]
-    return [Defect("extra", _named(o)) for o in [*unasked, *(o for o in banned if o not in unasked)]]
+    """Things that nothing asked for, and things that must not be there as they are.
+
+    A banned thing that the number needs has to become another one; one too many has to go.
+    """
+    found = [Defect("extra", _named(obj)) for obj in _strangers(seen, wanted, pairs)]
+    rules = {j: wanted.objects[i] for i, j in pairs.items()}
+    for j, obj in enumerate(seen.objects):
+        ban = next((ban for ban in wanted.absent if not _wrong_words(obj, ban)), None)
+        extra = Defect("extra", _named(obj))
+        if ban is not None and j in rules and len(seen.objects) <= len(wanted.objects):
+            found.append(_banned(obj, rules[j], ban, wanted) or extra)
+        elif ban is not None and extra not in found:
+            found.append(extra)
+    return found
+
+
+def _banned(
+    obj: ObjectRequirement, rule: ObjectRequirement, ban: ObjectRequirement, wanted: Requirements
+) -> Defect | None:
+    """The word that has to change: one that is banned and that nothing asks for; None where there is none."""
+    for word in _BANS:
+        if getattr(ban, word) and getattr(rule, word) is None:
+            words = sorted({getattr(other, word) for other in wanted.absent} - {None})
+            return Defect(word, _named(obj), _BAN + " or ".join(words), getattr(obj, word))
+    return None
 
 
 def _strangers(seen: Seen, wanted: Requirements, pairs: dict[int, int]) -> list[ObjectRequirement]:
@@ -126,7 +187,11 @@ def _named(obj: ObjectRequirement) -> str:
 
 
 def spoil(rng: Generator, scene: Scene, fault: str, world: str = "full") -> Scene | None:
-    """The scene with one fault of FAULTS, or None where it allows none. Raises: RequestError for another."""
+    """The scene with one fault of FAULTS, or None where it allows none.
+
+    What is new has a tuple of training. Where relations may be asked for, a thing is moved to where the
+    scorer is sure of each of them.   Raises: RequestError for another fault.
+    """
     if fault not in FAULTS:
         raise RequestError(f"fault={fault!r} is unknown; use one of {', '.join(FAULTS)}")
     level, count = world_named(world), len(scene.objects)
@@ -140,18 +205,46 @@ def spoil(rng: Generator, scene: Scene, fault: str, world: str = "full") -> Scen
     if fault == "missing":
         return others
     if fault == "color":
-        color = pick(rng, tuple(c for c in palette.COLORS if c != obj.color))
-        return with_object(scene, index, recolored(rng, obj, color))
+        keys = [(obj.shape, c, obj.size, obj.position) for c in palette.COLORS if c != obj.color]
+        colors = tuple(key[1] for key in keys if split_of(key) == "train")
+        return with_object(scene, index, recolored(rng, obj, pick(rng, colors))) if colors else None
     if fault == "shape":
-        new: Object = replace(obj, shape=pick(rng, tuple(s for s in level.shapes if s != obj.shape)))
-        return with_object(scene, index, new) if fits(box_of(new), others, level.min_gap / 2) else None
-    moved = place_object(rng, others, count, kind=obj.kind, world=level)
-    return moved and with_object(scene, index, moved.objects[-1])
+        keys = [(s, obj.color, obj.size, obj.position) for s in level.shapes if s != obj.shape]
+        shapes = tuple(key[0] for key in keys if split_of(key) == "train")
+        new = reshaped(rng, obj, pick(rng, shapes)) if shapes else obj
+        return with_object(scene, index, new) if shapes and has_room(new, others, level.min_gap) else None
+    moved = _moved(rng, obj, others, level)
+    return moved and with_object(scene, index, moved)
+
+
+def _moved(rng: Generator, obj: Object, others: Scene, world: World) -> Object | None:
+    """An object of the same shape and colour elsewhere, clear of every relation that may be asked for."""
+    count = len(others.objects) + 1
+    for _ in range(_TRIES):
+        placed = place_object(rng, others, count, kind=obj.kind, world=world)
+        if placed is None:
+            return None
+        new = placed.objects[-1]
+        if count > MAX_RELATED or all(_is_clear(new, other) for other in others.objects):
+            return new
+    return None
+
+
+def _is_clear(one: Object, other: Object) -> bool:
+    """Whether the scorer answers every relation alike where its measures are a little off."""
+    place, share = _OFF
+    near = [replace(one, x=one.x + dx, y=one.y + dy) for dx in (-place, place) for dy in (-place, place)]
+    near += [replace(one, radius=one.radius * factor) for factor in (1.0 - share, 1.0 + share)]
+    names = (*palette.RELATIONS, *SIZE_RELATIONS)
+    return len({tuple(_holds(o, name, other) for name in names) for o in (one, *near)}) == 1
 
 
 def say_defect(defect: Defect) -> str:
     """One sentence without a full stop: "the blue star should be red"."""
     kind, subject, wanted = defect.kind, defect.subject, defect.wanted
+    if kind in _BANS and wanted.startswith(_BAN):
+        banned = wanted.removeprefix(_BAN)
+        return f"the {subject} should not be {banned if kind == 'color' else _a(banned)}"
     place, now = PLAIN_PLACES.get(wanted), PLAIN_PLACES.get(defect.seen)
     said = {
         "missing": f"the {subject} is missing",
@@ -180,6 +273,9 @@ def reflect(rng: Generator, seen: Seen, wanted: Requirements) -> Reflection:
 def mending_edit(rng: Generator, defect: Defect) -> str:
     """An instruction that would mend a fault."""
     kind, subject, wanted = defect.kind, defect.subject, defect.wanted
+    if kind in _BANS and wanted.startswith(_BAN):
+        every = tuple(palette.COLORS) if kind == "color" else palette.SHAPES
+        wanted = pick(rng, tuple(w for w in every if w not in wanted.removeprefix(_BAN).split(" or ")))
     if kind == "relation":
         name = next(n for n in (*palette.RELATIONS, *SIZE_RELATIONS) if wanted.startswith(n))
         verb = "make" if name in SIZE_RELATIONS else "move"

@@ -194,7 +194,8 @@ class Defect:
 
     kind: "missing", "extra", "color", "shape", "size", "fill", "position", "count", "relation",
     "background", "text". subject: what it is about, as it is seen (missing, relation: as required; count: in
-    the plural). wanted, seen: the word or number that was asked for and the one in the picture.
+    the plural). wanted, seen: the word or number that was asked for and the one in the picture; of a banned
+    word, "not red" is wanted.
     """
 
     kind: str
