@@ -47,8 +47,9 @@ class CreatureRequirement:
     """One creature by its state; its looks only by reference, since words cannot carry them.
 
     left_arm, right_arm: "up", "out" or "down" (left and right are the viewer's); mouth: "open" or "closed";
-    facing, gaze: "left", "front" or "right"; horns, spots: how many; color: name of the body's colour;
-    reference: whose looks it must have.
+    facing, gaze: "left", "front" or "right"; horns, spots: how many; reference: whose looks it must have.
+    position: a column ("left", "center", "right"), a row ("top", "bottom") or both ("top left") of the
+    body's middle; what is not named is free.
     """
 
     position: str | None = None
@@ -59,7 +60,6 @@ class CreatureRequirement:
     gaze: str | None = None
     horns: int | None = None
     spots: int | None = None
-    color: str | None = None
     reference: Reference | None = None
 
     @staticmethod
@@ -70,10 +70,12 @@ class CreatureRequirement:
 
 @dataclass(frozen=True)
 class GizmoRequirement:
-    """One gizmo (a prop made of two shapes, a pattern and an emblem) by place, size and reference."""
+    """One gizmo (a prop made of two shapes, a pattern and an emblem) by place, colour and reference.
+
+    position: as of a creature; color: name of the body's colour.
+    """
 
     position: str | None = None
-    size: str | None = None
     color: str | None = None
     reference: Reference | None = None
 
@@ -85,10 +87,9 @@ class GizmoRequirement:
 
 @dataclass(frozen=True)
 class PlateRequirement:
-    """One plate by the capital letters on it and its place."""
+    """One plate by the capital letters on it."""
 
     text: str | None = None
-    position: str | None = None
 
 
 @dataclass(frozen=True)
@@ -141,11 +142,11 @@ class EditRequirements:
     | recolour | color: the new one |
     | add | relation and anchor (an object of the source), or the subject's position |
     | remove | |
-    | replace | shape: the new one, and color where that was said; the middle stays |
+    | replace | shape: the new one, and color where that was said; else the colour stays; so does the middle |
     | material | fill: the new one; the colour's name stays |
     | resize | factor: of the nominal radius; the middle stays |
     | motion | creature: the new state of the only creature, nothing else of it changes |
-    | retouch | creature.spots = 0, or factor: of the eyes' size |
+    | retouch | creature.spots = 0, or factor: of the eyes; only whether above or below 1 counts |
     | background | backdrop and background: the new ones; everything in front stays |
     | style | style: "outline", "pixelated", "halftone", "sepia"; the layout stays |
     | tone | tone: "night", "warm", "cool", "high contrast", "faded" |

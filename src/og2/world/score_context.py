@@ -19,20 +19,25 @@ import numpy as np
 
 from og2.world.backdrop_words import name_backdrop, same_name
 from og2.world.creature_reading import SeenCreature
-from og2.world.detect import Detected
 from og2.world.gizmo_reading import SeenGizmo
 from og2.world.identity import assign, creature_distance, gizmo_distance, identity_score, is_blend
 from og2.world.known import Known, known
 from og2.world.measures import rate, relation_amount, share_alike
-from og2.world.palette import COLUMNS
+from og2.world.object_atoms import MARGIN_OF_RELATION, Slot, absent_atoms, object_atoms, pair_objects
+from og2.world.palette import COLUMNS, ROWS
 from og2.world.pixels import dilate
-from og2.world.requirements import CreatureRequirement, GizmoRequirement, Reference, Requirements
+from og2.world.requirement_checks import POSE_WORDS, check_requirements
+from og2.world.requirements import (
+    SIZE_RELATIONS,
+    CreatureRequirement,
+    GizmoRequirement,
+    Reference,
+    Requirements,
+)
 from og2.world.subjects import Sight
 
-_MARGIN_OF_RELATION = 0.5
 _SAME = 5.0
 _SAME_SCENE_DE = 6.0
-_POSE = ("left_arm", "right_arm", "mouth", "facing", "gaze")
 Box = tuple[float, float, float, float]
 
 
@@ -75,8 +80,9 @@ def score_context(references: Sequence[Any], image: Any, requirements: Requireme
     """Whether the picture shows what is asked for, with the subjects of the references.
 
     A reference, or the picture, may be what `look` has seen in it already, or come as `known.Known`, which is
-    looked at once.
+    looked at once. Raises: RequestError for requirements that cannot be judged, or that need more references.
     """
+    check_requirements(requirements, len(references))
     seen = _sight(next((r for r in references if isinstance(r, Known) and r.image is image), image))
     if seen.view is None or seen.reason:
         return ContextVerdict(0.0, 0.0, False, f"unknown: {seen.reason}", unknown=True)
@@ -178,33 +184,36 @@ def _assigned(
     return order, [float(scores[i, order[i]]) if order[i] >= 0 else 0.0 for i in known]
 
 
-def _words(wanted: Any, thing: Any) -> list[tuple[str, bool | None]]:
+def _said(wanted: CreatureRequirement | GizmoRequirement) -> list[str]:
+    """The words said about a creature or gizmo, in the order of `_words`."""
+    words = ("position", *POSE_WORDS, "horns", "spots", "color")
+    return [word for word in words if getattr(wanted, word, None) is not None]
+
+
+def _words(wanted: CreatureRequirement | GizmoRequirement, thing: Any) -> list[tuple[str, bool | None]]:
     """Every word said about a creature or gizmo, and whether it holds; None where it cannot be read."""
-    answers: list[tuple[str, bool | None]] = []
-    if wanted.position is not None:
-        answers.append(("position", _at(thing.center, wanted.position)))
-    if isinstance(wanted, CreatureRequirement):
-        for word in _POSE:
-            value = getattr(wanted, word)
-            if value is not None:
-                read = thing.words[word].value
-                answers.append((word, None if read is None else read == value))
-        answers += [
-            (word, getattr(thing, word) == getattr(wanted, word))
-            for word in ("horns", "spots")
-            if getattr(wanted, word) is not None
-        ]
-    elif wanted.color is not None:
-        answers.append(("color", None if thing.color is None else thing.color == wanted.color))
-    return answers
+    return [(word, _holds(word, getattr(wanted, word), thing)) for word in _said(wanted)]
+
+
+def _holds(word: str, value: Any, thing: Any) -> bool | None:
+    if word == "position":
+        return _at(thing.center, value)
+    seen = thing.words[word].value if word in POSE_WORDS else getattr(thing, word)
+    return None if seen is None else bool(seen == value)
 
 
 def _at(center: tuple[float, float], position: str) -> bool:
-    """Whether a middle lies in the named column; what rows say is left to relations."""
-    names = tuple(COLUMNS)
-    edges = [(COLUMNS[a][1] + COLUMNS[b][0]) / 2 for a, b in pairwise(names)]
-    column = names[sum(center[0] >= edge for edge in edges)]
-    return (column if column != "center" else "middle") == position or column == position
+    """Whether a middle lies in the named column and row; what is not named is free."""
+    column, row = (_band(bands, at) for bands, at in zip((COLUMNS, ROWS), center, strict=True))
+    if position in ("center", "middle"):
+        return column == "center"
+    return all(word in (column, row) for word in position.split())
+
+
+def _band(bands: dict[str, tuple[float, float]], at: float) -> str:
+    names = tuple(bands)
+    edges = [(bands[a][1] + bands[b][0]) / 2 for a, b in pairwise(names)]
+    return names[sum(at >= edge for edge in edges)]
 
 
 def _predicates(seen: Sight, requirements: Requirements, cast: _Cast) -> tuple[dict[str, bool], list[str]]:
@@ -216,41 +225,58 @@ def _predicates(seen: Sight, requirements: Requirements, cast: _Cast) -> tuple[d
     }
     # One atom for all numbers: several would reward a copied reference for what it need not do.
     atoms = {"count": all(have == want for have, want in counts.values())}
-    undecided: list[str] = []
+    undecided: set[str] = set()
 
     def note(name: str, answer: bool | None) -> None:
         atoms[name] = bool(answer)
         if answer is None:
-            undecided.append(name)
+            undecided.add(name)
 
-    boxes = _boxes(seen, requirements, cast)
+    chosen = pair_objects(list(seen.objects), requirements)
+    if requirements.objects:
+        is_legal = all(None not in (o.shape, o.color, o.fill) for o in seen.objects)
+        note("legal", is_legal or None)
+    for name, (met, is_clear) in object_atoms(chosen, requirements).items():
+        note(name, met if is_clear else None)
+    absent_atoms(list(seen.objects), requirements, atoms, undecided)
+    _subjects(seen, requirements, cast, note)
+    boxes = _boxes(seen, requirements, cast, chosen)
+    for a, name, b in requirements.relations:
+        if max(a, b) >= len(requirements.objects):
+            note(f"{a + 1} {name} {b + 1}", _related(boxes[a], name, boxes[b]))
+    _backdrop(seen, requirements, note)
+    return atoms, sorted(undecided)
+
+
+def _subjects(seen: Sight, requirements: Requirements, cast: _Cast, note: Any) -> None:
+    """What is said of creatures, gizmos and plates; of one that is not seen nothing holds."""
     for kind, wanted, order, found in (
         ("creature", requirements.creatures, cast.creatures, seen.creatures),
         ("gizmo", requirements.gizmos, cast.gizmos, seen.gizmos),
     ):
         for i, (one, j) in enumerate(zip(wanted, order, strict=True)):
-            for word, answer in _words(one, found[j]) if j >= 0 else []:
+            for word, answer in _words(one, found[j]) if j >= 0 else [(word, False) for word in _said(one)]:
                 note(f"{kind} {i + 1} {word}", answer)
     for i, plate in enumerate(requirements.plates):
         text = seen.plates[i].text if i < len(seen.plates) else None
-        note(
-            f"plate {i + 1} text",
-            text is not None and (None if text.value is None else text.value == plate.text),
-        )
-    for a, name, b in requirements.relations:
-        one, other = boxes[a], boxes[b]
-        holds = (
-            one is not None and other is not None and relation_amount(one, name, other) > _MARGIN_OF_RELATION
-        )
-        note(f"{a + 1} {name} {b + 1}", holds)
-    _backdrop(seen, requirements, note)
-    return atoms, undecided
+        is_met = plate.text is None or (text is not None and text.value == plate.text)
+        note(f"plate {i + 1} text", None if text is not None and text.value is None else is_met)
 
 
-def _boxes(seen: Sight, requirements: Requirements, cast: _Cast) -> list[Box | None]:
-    """The box of every required subject in the order of the requirements; None where it is not seen."""
-    objects: list[Detected | None] = [*seen.objects, *[None] * len(requirements.objects)]
-    boxes: list[Box | None] = [o.box if o else None for o in objects[: len(requirements.objects)]]
+def _related(one: Box | None, name: str, other: Box | None) -> bool:
+    if one is None or other is None:
+        return False
+    return relation_amount(one, name, other) > MARGIN_OF_RELATION
+
+
+def _boxes(
+    seen: Sight, requirements: Requirements, cast: _Cast, chosen: tuple[Slot, ...]
+) -> list[Box | None]:
+    """The box of every required subject in the order of the requirements; None where it is not seen.
+
+    chosen: who stands for each object.
+    """
+    boxes: list[Box | None] = [o.box if o else None for o in chosen]
     boxes += [seen.creatures[j].box if j >= 0 else None for j in cast.creatures]
     boxes += [seen.gizmos[j].box if j >= 0 else None for j in cast.gizmos]
     plates = [p.box for p in seen.plates[: len(requirements.plates)]]
@@ -278,20 +304,19 @@ def _scene_score(reference: Sight, seen: Sight) -> float:
 
 def _is_swapped(seen: Sight, requirements: Requirements, cast: _Cast) -> bool:
     """Whether the relations fail for the recognised subjects and hold with two of a kind exchanged."""
-    if not requirements.relations or any(score < _SAME for score in cast.identities):
+    if any(score < _SAME for score in cast.identities):
         return False
-    boxes = _boxes(seen, requirements, cast)
+    relations = [r for r in requirements.relations if r[1] not in SIZE_RELATIONS]
+    if not relations:
+        return False
+    boxes = _boxes(seen, requirements, cast, pair_objects(list(seen.objects), requirements))
 
     def hold(own: list[Box | None]) -> bool:
-        pairs = [(own[a], name, own[b]) for a, name, b in requirements.relations]
-        return all(
-            one is not None and other is not None and relation_amount(one, name, other) > _MARGIN_OF_RELATION
-            for one, name, other in pairs
-        )
+        return all(_related(own[a], name, own[b]) for a, name, b in relations)
 
     if hold(boxes):
         return False
-    a, _, b = requirements.relations[0]
+    a, _, b = relations[0]
     changed = list(boxes)
     changed[a], changed[b] = changed[b], changed[a]
     return hold(changed)

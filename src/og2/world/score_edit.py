@@ -20,6 +20,7 @@ from og2.world.measures import Kept, kept, rate
 from og2.world.object_edits import Found, Scenario, judge_object_edit
 from og2.world.picture_edits import PICTURE_KINDS, WHOLE_PICTURE_KINDS, judge_picture_edit, quality_of
 from og2.world.pixels import WORK_SIDE_PX, BoolArray, dilate, distance, erode
+from og2.world.requirement_checks import check_edit
 from og2.world.requirements import EditRequirements
 from og2.world.subjects import Sight
 
@@ -65,8 +66,10 @@ def score_edit(source_image: Any, image: Any, requirements: EditRequirements) ->
 
     Both pictures must have one size; a source that is compared with many may come as `known.Known`, which is
     looked at once. The masks come from what is seen in both pictures. When the result shows
-    nothing that can be judged, the edit failed and the kept share is still measured.
+    nothing that can be judged, the edit failed and the kept share is still measured. Raises: RequestError for
+    requirements that cannot be judged: an unknown kind or word, or one that is needed and not set.
     """
+    check_edit(requirements)
     source = known(source_image)
     result = source if image is source.image else known(image)
     (before, was), (after, now) = (_seen_in(picture, requirements.kind) for picture in (source, result))
