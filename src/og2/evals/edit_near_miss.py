@@ -6,6 +6,7 @@ change, the right change to another subject, and damage beside it. Pure in the g
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from numpy.random import Generator
 from og2.evals.near_miss import (
     EditDraft,
     Picture,
+    changed_object,
     ghost,
     halves,
     nothing_done,
@@ -24,10 +26,12 @@ from og2.evals.near_miss import half_done as half_of_object
 from og2.evals.near_miss import side_damage as damage_beside
 from og2.evals.near_miss import wrong_value as wrong_color
 from og2.world.backdrop_words import same_name
+from og2.world.casting import place_plate
 from og2.world.choose import pick
-from og2.world.creatures import with_pose
+from og2.world.creatures import EYE_GAP, with_pose
+from og2.world.fills import sample_fill
 from og2.world.glyphs import LETTERS
-from og2.world.palette import ARM_ANGLES_DEG, DIRECTIONS, MOUTHS, STYLES, TONES
+from og2.world.palette import ARM_ANGLES_DEG, COLORS, DIRECTIONS, FILLS, MOUTHS, STYLES, TONES
 from og2.world.scenes import Scene, empty_scene, place_object, world_named
 
 _POSES = {
@@ -38,8 +42,10 @@ _POSES = {
     "gaze": DIRECTIONS,
 }
 _TRIES = 20
+_LIGHT_BOARD = 62.0  # L from which on letters are black
 _SEEN = 24  # sum over the channels of a change that is seen
 _SEEN_SHARE = 0.008  # of the picture; an outline of the smallest object covers 1 %
+_OF_CREATURES = ("motion", "retouch", "background", "extract")
 _IN_HALVES = ("motion", "retouch", "style", "tone", "text", "background", "extract")
 
 
@@ -93,8 +99,8 @@ def _damage_seen(draft: EditDraft, rng: Generator) -> Picture | None:
 
 
 def another_subject(draft: EditDraft, rng: Generator) -> Picture | None:
-    """The right pose or retouch, but of a creature that differs in one part; no near miss elsewhere."""
-    if draft.edit.kind not in ("motion", "retouch"):
+    """The right pose, retouch, backdrop or cut-out, but of a creature that differs in one part."""
+    if draft.edit.kind not in _OF_CREATURES or not draft.edit.target.creatures:
         return None
     target = draft.edit.target
     stranger = with_stranger(target, rng)
@@ -103,6 +109,58 @@ def another_subject(draft: EditDraft, rng: Generator) -> Picture | None:
     if replace(new, **{name: getattr(old, name) for name in hidden}) == old:
         return None
     return draft.draw(stranger)
+
+
+def another_pose(draft: EditDraft, rng: Generator) -> Picture | None:
+    """The right backdrop, tone or cut-out, but the creature takes another pose in one word."""
+    if draft.edit.kind not in ("background", "tone", "extract") or not draft.edit.target.creatures:
+        return None
+    creature = draft.edit.target.creatures[0]
+    word = pick(rng, tuple(_POSES))
+    value = pick(rng, tuple(v for v in _POSES[word] if v != getattr(creature.pose, word)))
+    return draft.draw(replace(draft.edit.target, creatures=(with_pose(rng, creature, {word: value}),)))
+
+
+def wrong_fill(draft: EditDraft, rng: Generator) -> Picture | None:
+    """The right size, but also another fill; no near miss but of resize."""
+    obj = changed_object(draft.edit)
+    if draft.edit.kind != "resize" or obj is None:
+        return None
+    kind = pick(rng, tuple(f for f in FILLS if f != obj.fill_name))
+    new = replace(obj, fill=sample_fill(rng, kind, obj.color, obj.lab))
+    others = tuple(new if o is obj else o for o in draft.edit.target.objects)
+    return draft.draw(replace(draft.edit.target, objects=others))
+
+
+def plate_moved(draft: EditDraft, rng: Generator) -> Picture | None:
+    """The right word on a plate that stands elsewhere, or is a fifth smaller; no near miss but of text."""
+    if draft.edit.kind != "text":
+        return None
+    target = draft.edit.target
+    plate = target.plates[0]
+    if rng.random() < 0.3:
+        return draft.draw(replace(target, plates=(replace(plate, cell=0.8 * plate.cell),)))
+    moved = place_plate(rng, replace(target, plates=draft.edit.source.plates), plate.text)
+    if moved is None:
+        return None
+    new = moved.plates[-1]
+    return draft.draw(replace(target, plates=(replace(plate, x=new.x, y=new.y, cell=new.cell),)))
+
+
+def plate_recolored(draft: EditDraft, rng: Generator) -> Picture | None:
+    """The right word on a board, or in letters, of another colour; no near miss but of text."""
+    if draft.edit.kind != "text":
+        return None
+    plate = draft.edit.target.plates[0]
+    others = [
+        lab
+        for lab in COLORS.values()
+        if min(math.dist(lab, old) for old in (plate.lab, plate.ink_lab)) > 40.0
+    ]
+    lab = others[int(rng.integers(len(others)))]
+    ink = COLORS["white" if lab[0] < _LIGHT_BOARD else "black"]
+    new = replace(plate, ink_lab=lab) if rng.random() < 0.3 else replace(plate, lab=lab, ink_lab=ink)
+    return draft.draw(replace(draft.edit.target, plates=(new,)))
 
 
 def _wrong_pose(draft: EditDraft, rng: Generator) -> Scene:
@@ -117,7 +175,7 @@ def _wrong_pose(draft: EditDraft, rng: Generator) -> Scene:
 
 
 def _wrong_retouch(draft: EditDraft, rng: Generator) -> Scene | None:
-    """One or two spots are left, or the eyes went half as far."""
+    """One or two spots are left, or the eyes went the other way."""
     before, after = draft.edit.source.creatures[0], draft.edit.target.creatures[0]
     old, new = before.anatomy, after.anatomy
     if old.spot_count != new.spot_count:
@@ -125,7 +183,9 @@ def _wrong_retouch(draft: EditDraft, rng: Generator) -> Scene | None:
             return None
         changed = replace(new, spot_count=1 + int(rng.integers(min(2, old.spot_count - 1))))
     else:
-        changed = replace(new, eye_size=float(np.sqrt(old.eye_size * new.eye_size)))
+        size = old.eye_size * float(np.sqrt(old.eye_size / new.eye_size))
+        apart = max(old.eye_separation, 2.0 * size + EYE_GAP)
+        changed = replace(old, eye_size=size, eye_separation=apart)
     return replace(draft.edit.target, creatures=(replace(after, anatomy=changed),))
 
 
@@ -184,6 +244,10 @@ EDIT_NEAR_MISSES: dict[str, Callable[[EditDraft, Generator], Picture | None]] = 
     "ghost": ghost,
     "side damage": side_damage,
     "another subject": another_subject,
+    "another pose": another_pose,
+    "wrong fill": wrong_fill,
+    "plate moved": plate_moved,
+    "plate recoloured": plate_recolored,
 }
 MIXTURES = ("half done", "ghost")  # kinds that are source and target, pixel by pixel in shares
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from og2.world.background import View
-from og2.world.pixels import BoolArray, FloatArray, dilate, distance, medians, quantile, smooth
+from og2.world.pixels import BoolArray, FloatArray, components, dilate, distance, medians, quantile, smooth
 
 MAX_TRACE = 5.5  # dE from the background where a removed thing was
 _BACKDROP_STEP = 10.0
@@ -63,6 +63,12 @@ class Aspect:
 def overlap(a: BoolArray, b: BoolArray) -> float:
     """Intersection over union of two masks; 0 when both are empty."""
     return float((a & b).sum() / max(1, (a | b).sum()))
+
+
+def largest_spot(changed: BoolArray) -> float:
+    """Area in pixels of the largest connected part of a mask; 0 when it is empty."""
+    parts = components(changed)[:1]
+    return float(parts[0].sum()) if parts else 0.0
 
 
 def at_size(mask: BoolArray, shape: tuple[int, ...]) -> BoolArray:

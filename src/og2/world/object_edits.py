@@ -333,8 +333,8 @@ def _resize(scenario: Scenario, rule: EditRequirements, subject: Detected | None
     if new is None:
         found.aspects.append(Aspect("there", 0.0, met=False, reason="the object is gone"))
         return
-    _same_word(found, "shape", subject, new)
-    _same_word(found, "color", subject, new)
+    for word in ("shape", "color", "fill"):
+        _same_word(found, word, subject, new)
     _stayed(scenario, found, subject, new, _MAX_MOVED_RESIZED)
     _nothing_left(scenario, subject, new, found)
     _grown_wholly(scenario, found, subject, new)

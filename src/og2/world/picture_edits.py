@@ -8,18 +8,20 @@ enough.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
 from og2.world.background import View, beyond_backdrops
 from og2.world.creature_edits import judge_motion, judge_retouch
-from og2.world.detect import Detected
+from og2.world.detect import Detected, box_of
 from og2.world.measures import (
     MAX_TRACE,
     Aspect,
     affine_between,
     at_size,
+    largest_spot,
     outer_sides,
     overlap,
     rate,
@@ -30,8 +32,9 @@ from og2.world.measures import (
 from og2.world.object_edits import Found, Scenario, match_others
 from og2.world.palette import lab_to_srgb, srgb_to_lab
 from og2.world.pixels import BoolArray, FloatArray, dilate, distance, erode, quantile
-from og2.world.plates import SeenPlate
+from og2.world.plates import SeenPlate, two_inks
 from og2.world.requirements import EditRequirements
+from og2.world.same_creatures import judge_cut_out_creatures
 from og2.world.style_edits import judge_style
 from og2.world.subjects import Sight
 
@@ -40,6 +43,7 @@ _MIN_WHITE = 0.98
 _MIN_SAME = 0.90
 _MIN_SAME_PICTURE = 0.98  # after a change of tone: the smallest object covers 3 % of a picture
 _SAME_DE = 10.0
+_MAX_SPOT = 0.0006  # of a picture that is otherwise in one place: 10 px at 128 px; right: 0
 _MIN_SPREAD = 0.4  # of the source's colours, or the picture was painted over; faded ones keep 0.5 of it
 _MAX_UNEVEN = 1.5  # dE that one side of a picture may differ from the change of the whole; right: 0.7
 _MIN_UNCLIPPED = 0.4  # of a picture, to be measured without its clipped colours
@@ -48,6 +52,9 @@ _MAX_SHOWN_THROUGH = 0.14  # of the old letters
 _MAX_BOARD_STEP, _MIN_BOARD = 6.0, 0.3  # dE between two parts of a board; of such a part, among lines
 _MIN_PLACE_PX = 8
 _LETTER_EDGE_PX, _LINE_PX = 1.5, 1.0
+_MAX_PLATE_MOVED = 0.12  # of its height; right: 0.03
+_MAX_PLATE_SCALE = 0.09  # of ln height; right: 0.05
+_MAX_INK_DE, _RIM_PX, _RIM_LINE_PX = 10.0, 1.0, 2.5
 _MIN_ON_A_SIDE = 0.7  # of what a tone needs
 _STANDS_OUT_DE, _MIN_RICH_PX, _MIN_CHANGE_DE = 5.0, 100, 3.0
 _MIN_CHANGE_SHARE = 0.25  # of the mean change of all things
@@ -84,7 +91,31 @@ def _text(_: Scenario, rule: EditRequirements, sights: tuple[Sight, Sight], foun
     same = not left and not lost and len(after.plates) == 1 and not (after.creatures or after.gizmos)
     reason = "" if same else f"{len(lost)} things are lost or changed, {len(left)} are new"
     found.aspects.append(Aspect("nothing else", 10.0 if same else 0.0, same, reason))
+    _same_plate(found, views, mask, near)
     _clear_plate(found, views, mask, near)
+
+
+def _same_plate(found: Found, views: tuple[View, View], mask: BoolArray, near: SeenPlate) -> None:
+    """Whether it is the old plate but for its word: its middle, its height, and the colours of board and
+    letters. Its width goes with the word."""
+    old, new = box_of(mask), box_of(near.mask)
+    heights = old[3] - old[1], new[3] - new[1]
+    away = math.hypot(*((old[i] + old[i + 2] - new[i] - new[i + 2]) / 2 for i in (0, 1))) / heights[0]
+    scale = abs(math.log(heights[1] / heights[0]))
+    inner = [erode(m, _RIM_LINE_PX if near.has_line else _RIM_PX) for m in (mask, near.mask)]
+    values = [
+        view.lab[m if m.any() else whole]
+        for view, m, whole in zip(views, inner, (mask, near.mask), strict=True)
+    ]
+    (was, old_ink), (board, ink) = (two_inks(lab) for lab in values)
+    # Among lines the middle colour may be no board's: where enough has the old one, it is the same.
+    off = min(float(distance(was, board)), quantile(distance(values[1], was), _MIN_BOARD))
+    worst = max(off, float(distance(old_ink, ink)))
+    met = away <= _MAX_PLATE_MOVED and scale <= _MAX_PLATE_SCALE and worst <= _MAX_INK_DE
+    said = f"moved by {away:.2f} of its height, {math.exp(scale):.2f} times as high, {worst:.0f} dE off"
+    found.aspects.append(
+        Aspect("same plate", 10.0 if met else 4.0, met, "" if met else f"another plate ({said})")
+    )
 
 
 def _clear_plate(found: Found, views: tuple[View, View], mask: BoolArray, near: SeenPlate) -> None:
@@ -160,10 +191,10 @@ def _tone(scenario: Scenario, rule: EditRequirements, _: tuple[Sight, Sight], fo
     uneven = max(float(np.linalg.norm(off[side].mean(axis=0))) for side in sides)
     if _spread(new) < _MIN_SPREAD * _spread(old):  # one colour for all fits any picture
         rest = 0.0
-    same = rest >= _MIN_SAME_PICTURE and uneven <= _MAX_UNEVEN
-    reason = (
-        "" if same else f"only {rest:.3f} of it is the source in other colours, one side {uneven:.1f} dE off"
-    )
+    spot = largest_spot(distance(off, np.zeros(3)) > _SAME_DE) / off[..., 0].size
+    same = rest >= _MIN_SAME_PICTURE and uneven <= _MAX_UNEVEN and spot <= _MAX_SPOT
+    said = f"only {rest:.3f} of it is the source in other colours, one side {uneven:.1f} dE off"
+    reason = "" if same else f"{said}, one spot of {spot:.4f} is otherwise"
     found.aspects.append(Aspect("same picture", rate("preservation", rest), same, reason))
 
 
@@ -271,6 +302,8 @@ def _extract(scenario: Scenario, rule: EditRequirements, sights: tuple[Sight, Si
     same = kept >= _MIN_SAME
     reason = "" if same else f"only {kept:.2f} of it was kept"
     found.aspects.append(Aspect("kept", rate("preservation", kept), same, reason))
+    if rule.creature is not None:
+        judge_cut_out_creatures(*sights, white, found)
 
 
 def _subject_mask(rule: EditRequirements, before: Sight, found: Found) -> BoolArray | None:

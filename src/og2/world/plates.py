@@ -78,7 +78,7 @@ def _read_in(view: View, part: BoolArray, box: Box, inner: BoolArray) -> SeenPla
     number = round(length)
     if not MIN_LETTERS <= number <= MAX_LETTERS or abs(length - number) > _MAX_LENGTH_ERROR:
         return None
-    board, ink = _two_inks(view.lab[inner])
+    board, ink = two_inks(view.lab[inner])
     if float(distance(board, ink)) < _MIN_INK:
         return None
     share = _ink_share(view.lab, board, ink)
@@ -126,8 +126,8 @@ def _solid_box(part: BoolArray, box: Box) -> Box:
     return (left + columns[0] + 0.0, top + rows[0] + 0.0, left + columns[-1] + 1.0, top + rows[-1] + 1.0)
 
 
-def _two_inks(values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The colour of the board and that of the letters."""
+def two_inks(values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The colour of the board and that of the letters.   Shapes: (N, 3) CIELAB -> (3,) each."""
     board = medians(values)
     away = distance(values, board)
     return board, medians(values[away >= quantile(away, 0.93)])

@@ -22,6 +22,7 @@ from og2.world.picture_edits import PICTURE_KINDS, WHOLE_PICTURE_KINDS, judge_pi
 from og2.world.pixels import WORK_SIDE_PX, BoolArray, dilate, distance, erode
 from og2.world.requirement_checks import check_edit
 from og2.world.requirements import EditRequirements
+from og2.world.same_creatures import judge_same_creatures
 from og2.world.subjects import Sight
 
 _EDGE_PX = 1.5  # on both sides of an edge: a band of 3 px
@@ -85,7 +86,10 @@ def score_edit(source_image: Any, image: Any, requirements: EditRequirements) ->
     if requirements.kind in PICTURE_KINDS:
         found = judge_picture_edit(scenario, requirements, was, now)
         return _judged(scenario, found, quality_of(requirements.kind, found, now))
-    return _judged(scenario, judge_object_edit(scenario, requirements), perceptual_quality(after))
+    found = judge_object_edit(scenario, requirements)
+    if requirements.kind == "background" and any(thing.shape is None for thing in before.objects):
+        judge_same_creatures(source.sight, result.sight, found)
+    return _judged(scenario, found, perceptual_quality(after))
 
 
 def _seen_in(picture: Known, kind: str) -> tuple[Reading, Sight]:
