@@ -23,7 +23,7 @@ from og2.world.creature_parts import (
     WHITE,
     astray_of,
     core_of,
-    eye_area,
+    eyes_done,
     gaze_change,
     lips_of,
     reach_of,
@@ -34,10 +34,10 @@ from og2.world.identity import creature_distance
 from og2.world.measures import Aspect, at_size, overlap, rate
 from og2.world.object_edits import Found, Scenario, match_others
 from og2.world.pixels import BoolArray, FloatArray, blurred, components, dilate, distance, fill_holes
+from og2.world.requirement_checks import POSE_WORDS
 from og2.world.requirements import EditRequirements
 from og2.world.subjects import Sight
 
-POSE_WORDS: tuple[str, ...] = ("left_arm", "right_arm", "mouth", "facing", "gaze")
 _STEPS = {"left": -1, "front": 0, "right": 1}
 _SAME_DE, _SOFTENED_PX = 8.0, 1.2
 _MAX_BLOB = 0.02  # square radii of what changed in one place outside the place of the edit
@@ -46,13 +46,14 @@ _MAX_DISTANCE = 1.3  # between the measures before and after: a moved creature h
 _CHANGED_DE = 12.0
 _OWN_COLOR_DE = 9.0
 _MIN_OWN = 0.28  # of what changed; a faint change has next to nothing
-_MIN_OWN_GAZE = 0.15
+_MIN_OWN_GAZE, _MIN_OWN_EYES = 0.15, 0.35
 _MIN_FACE = 0.85  # of the face that is found where it moved to, to a pixel
 _MIN_GROWN = 0.45  # of the tail's area, on the side it moved to
 _CORE_RANGE = (0.65, 1.4)  # of how far the dark core has to go
 _MIN_MOVED, _MIN_MOVED_BOTH = 0.35, 0.65  # of that change, among lines; a faint one has 0.62 at most
-_MAX_EYE_ERROR = 0.09  # of ln radius
-_EYE_GAP = 0.05  # radii between two eyes at least
+_EYE_STEPS = (0.12, 0.60)  # ln of how many times as large, or small: 1.13 to 1.82
+_MAX_EYE_ERROR = 0.09  # of ln radius, between both eyes
+_MAX_EYE_ASKEW = 0.025  # radii that the middle of an eye may move; one side of it grown: 0.04
 _MAX_EYE_MOVE = 0.055
 _MAX_LEFT, _MAX_LEFT_ARM = 0.30, 0.15  # of a part that had to go, of an arm
 _MAX_ASTRAY = 0.2  # of an arm's area
@@ -250,7 +251,7 @@ def _own_colors(found: Found, pair: _Pair, zone: BoolArray, what: str) -> None:
         off += [_off(values, line.of(lab)) for lab in lined]
     share = float((np.min(off, axis=0) < _OWN_COLOR_DE).mean())
     # Eyes are small and mostly edge; how far their cores went is measured by itself.
-    met = share >= (_MIN_OWN_GAZE if what == "gaze" else _MIN_OWN)
+    met = share >= {"gaze": _MIN_OWN_GAZE, "eyes": _MIN_OWN_EYES}.get(what, _MIN_OWN)
     reason = "" if met else f"only {share:.2f} of what changed is of the creature's colours: it is faint"
     score = float(np.interp(share, (0.1, _MIN_OWN, 0.6), (0.0, 7.0, 10.0)))
     found.aspects.append(Aspect("clear", score, met, reason))
@@ -381,20 +382,17 @@ def _no_spots(found: Found, pair: _Pair, zone: BoolArray) -> None:
 
 
 def _eye_size(found: Found, pair: _Pair, factor: float) -> None:
-    """The areas of both eyes, faint rims counted by as much as they are there."""
-    areas = [[eye_area(frame, i) for i in (0, 1)] for frame in (pair.old, pair.new)]
-    ratios = [math.sqrt(new / max(old, 1.0)) for old, new in zip(*areas, strict=True)]
-    error = max(abs(math.log(max(ratio, 0.01) / factor)) for ratio in ratios)
-    frames = (pair.old, pair.new)
-    apart = [(frame.eyes[1].x - frame.eyes[0].x) / frame.body.r for frame in frames]
-    size = [(frame.eyes[0].radius + frame.eyes[1].radius) / 2 / frame.body.r for frame in frames]
-    # Larger eyes that would touch have to give way, and no others.
-    moved = abs(apart[1] - max(apart[0], 2.0 * size[1] + _EYE_GAP))
-    met = error <= _MAX_EYE_ERROR and moved <= _MAX_EYE_MOVE
-    said = " and ".join(f"{ratio:.2f}" for ratio in ratios)
-    reason = (
-        ""
-        if met
-        else f"the eyes are {said} times as large, not {factor:.2f}, and {moved:.2f} from their place"
-    )
-    found.aspects.append(Aspect("eyes", rate("scale", error), met, reason))
+    """Both eyes clearly larger, or smaller, by one factor and around their middles.
+
+    The words say no amount: any within a range will do.
+    """
+    done = eyes_done(pair.old, pair.new)
+    steps = [math.copysign(1.0, math.log(factor)) * step for step in done.steps]
+    met = _EYE_STEPS[0] <= min(steps) and max(steps) <= _EYE_STEPS[1]
+    met = met and abs(steps[0] - steps[1]) <= _MAX_EYE_ERROR
+    met = met and done.moved <= _MAX_EYE_MOVE and done.askew <= _MAX_EYE_ASKEW
+    said = " and ".join(f"{math.exp(step):.2f}" for step in done.steps)
+    said += f" times as large, {done.moved:.2f} from their place, {done.askew:.3f} askew"
+    score = float(np.interp(min(steps), (0.0, _EYE_STEPS[0], 0.25), (0.0, 7.0, 10.0)))
+    reason = "" if met else f"the eyes are {said}"
+    found.aspects.append(Aspect("eyes", score if met else min(score, 5.0), met, reason))

@@ -6,6 +6,7 @@ Part of the scorer; `creature_edits` judges by them. Lengths are radii of the bo
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from og2.world.pixels import BoolArray, FloatArray, components, distance
 MOUTH_Y = 0.17  # of the half height, below the middle
 DARK, TONGUE = (np.array(lab) for lab in ((14.0, 3.0, 1.0), (52.0, 58.0, 28.0)))
 WHITE = np.array((98.0, 0.0, 0.0))
+_EYE_GAP = 0.05  # radii between two eyes at least
 CORE_STEP = 0.42  # of the eye's radius: how far one step of the gaze takes the dark core
 _CORE = 0.54  # of the eye's radius
 _LINE_STEP = 4.0  # of lightness from the line around an eye to what is its core
@@ -143,12 +145,44 @@ def _covered(away: FloatArray, radius: float) -> FloatArray:
     return np.clip(radius - away + 0.5, 0.0, 1.0)
 
 
-def eye_area(frame: Frame, index: int) -> float:
-    """The area of one of both eyes in pixels: what is of less colour than the skin."""
+@dataclass(frozen=True)
+class EyesDone:
+    """What became of both eyes between two frames.
+
+    steps: ln of how many times as large each is. moved: how far from where they should be apart; askew: how
+    far the middle of one went elsewhere than to its side. Units: radii of the body.
+    """
+
+    steps: tuple[float, float]
+    moved: float
+    askew: float
+
+
+def eyes_done(old: Frame, new: Frame) -> EyesDone:
+    """How two eyes changed; faint rims count by as much as they are there."""
+    weights = [[_eye_weights(frame, i) for i in (0, 1)] for frame in (old, new)]
+    areas = [[max(float(w.sum()), 1.0) for w in own] for own in weights]
+    left, right = (math.log(areas[1][i] / areas[0][i]) / 2.0 for i in (0, 1))
+    shift = _middles(weights[1]) - _middles(weights[0])
+    # An eye of which one side grew has moved; larger ones that would touch give way, both to their sides.
+    askew = max(float(np.abs(shift[:, 1]).max()), abs(float(shift[:, 0].mean()))) / old.body.r
+    apart = [(frame.eyes[1].x - frame.eyes[0].x) / frame.body.r for frame in (old, new)]
+    size = (new.eyes[0].radius + new.eyes[1].radius) / 2 / new.body.r
+    return EyesDone((left, right), abs(apart[1] - max(apart[0], 2.0 * size + _EYE_GAP)), askew)
+
+
+def _middles(weights: list[FloatArray]) -> FloatArray:
+    """Where both eyes have their middles: (2, 2) of x and y in pixels."""
+    ys, xs = np.indices(weights[0].shape)
+    return np.array([[(w * at).sum() / max(float(w.sum()), 1.0) for at in (xs, ys)] for w in weights])
+
+
+def _eye_weights(frame: Frame, index: int) -> FloatArray:
+    """How much of each pixel is of one of both eyes: of less colour than the skin.   Shapes: (h, w)."""
     eye, other = frame.eyes[index], frame.eyes[1 - index]
     own = (away_from(frame, eye) < 1.12 * eye.radius + 1.0) & (
         away_from(frame, eye) <= away_from(frame, other)
     )
     own &= frame.ellipse(0.98)
     chroma, skin = (np.hypot(lab[..., 1], lab[..., 2]) for lab in (frame.lab, frame.skin))
-    return float(np.clip(1.0 - chroma / np.maximum(skin, 1.0), 0.0, 1.0)[own].sum())
+    return np.where(own, np.clip(1.0 - chroma / np.maximum(skin, 1.0), 0.0, 1.0), 0.0)
