@@ -7,7 +7,7 @@ import pytest
 
 from og2.evals.edit_near_miss import another_pose, another_subject, plate_moved, plate_recolored, wrong_fill
 from og2.evals.near_miss import EditDraft
-from og2.world.creatures import EYE_GAP
+from og2.world.creatures import EYE_GAP, near_miss
 from og2.world.score import score_edit
 from og2.world.spec import sample_edit
 
@@ -53,8 +53,10 @@ def test_letters_of_another_colour_on_the_same_board_are_another_sign():
         assert not accepted(draft, draft.draw(other))
 
 
-@pytest.mark.parametrize("kind", ["background", "extract"])
-@pytest.mark.parametrize("spoil", [another_pose, another_subject])
+@pytest.mark.parametrize(
+    ("kind", "spoil"),
+    [("background", another_pose), ("background", another_subject), ("extract", another_pose)],
+)
 def test_a_creature_before_a_new_backdrop_or_cut_out_keeps_its_pose_and_its_looks(kind, spoil):
     rng = np.random.default_rng(2)
     right = 0
@@ -62,6 +64,15 @@ def test_a_creature_before_a_new_backdrop_or_cut_out_keeps_its_pose_and_its_look
         right += accepted(draft, draft.draw(draft.edit.target))
         assert not accepted(draft, spoil(draft, rng))
     assert right >= 2
+
+
+@pytest.mark.parametrize("part", ["body_lab", "second_lab", "eye_size", "spot_count"])
+def test_a_creature_that_is_cut_out_keeps_its_colours_eyes_and_spots(part):
+    rng = np.random.default_rng(5)
+    for draft in drawn("extract", 2, has_creature):
+        creature = draft.edit.target.creatures[0]
+        other = replace(creature, anatomy=near_miss(rng, creature.anatomy, part))
+        assert not accepted(draft, draft.draw(replace(draft.edit.target, creatures=(other,))))
 
 
 def test_a_creature_in_another_tone_keeps_its_pose():

@@ -9,7 +9,7 @@ radii of the body from its middle, u to the right and v downward.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,8 +29,8 @@ from og2.world.creature_parts import (
     reach_of,
     tongue_of,
 )
-from og2.world.creature_reading import MEASURES, SeenCreature, ear_bands
-from og2.world.identity import creature_distance
+from og2.world.creature_reading import SeenCreature, ear_bands
+from og2.world.identity import creature_distance, without_measures
 from og2.world.measures import Aspect, at_size, overlap, rate
 from og2.world.object_edits import Found, Scenario, match_others
 from og2.world.pixels import BoolArray, FloatArray, blurred, components, dilate, distance, fill_holes
@@ -213,7 +213,7 @@ def _same_elsewhere(found: Found, pair: _Pair, zone: BoolArray, free: tuple[str,
     share = float((off <= _SAME_DE)[around].mean()) if around.any() else 1.0
     largest = components(around & (off > _SAME_DE))[:1]
     blob = float(largest[0].sum()) / pair.old.body.r**2 if largest else 0.0
-    measured = [replace(c, measures=_without(c.measures, free)) for c in (pair.before, pair.after)]
+    measured = [without_measures(c, free) for c in (pair.before, pair.after)]
     away = creature_distance(measured[0], measured[1])
     met = share >= _MIN_SAME and away <= _MAX_DISTANCE and blob <= _MAX_BLOB
     reason = "" if met else f"it is not the same creature ({share:.2f} of it kept, {away:.1f} apart)"
@@ -221,12 +221,6 @@ def _same_elsewhere(found: Found, pair: _Pair, zone: BoolArray, free: tuple[str,
         rate("preservation", share), float(np.interp(away, (0.6, _MAX_DISTANCE, 3.0), (10.0, 7.0, 0.0)))
     )
     found.aspects.append(Aspect("same creature", score, met, reason))
-
-
-def _without(measures: FloatArray, names: tuple[str, ...]) -> FloatArray:
-    kept = measures.copy()
-    kept[[MEASURES.index(name) for name in names]] = math.nan
-    return kept
 
 
 def _own_colors(found: Found, pair: _Pair, zone: BoolArray, what: str) -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from og2.world.creature_reading import SeenCreature
+from og2.world.creature_reading import MEASURES, SeenCreature
 from og2.world.gizmo_reading import SeenGizmo
 from og2.world.pixels import FloatArray, box_mean, distance, erode, local_maximum
 
@@ -64,6 +65,13 @@ def differences(a: SeenCreature, b: SeenCreature) -> FloatArray:
     """How far two creatures are apart in each entry of TOLERANCE, in its unit; NaN where not measured."""
     colors = [float(distance(a.measures[i : i + 3], b.measures[i : i + 3])) for i in (0, 3)]
     return np.array([*colors, *np.abs(a.measures[6:] - b.measures[6:])])
+
+
+def without_measures(creature: SeenCreature, names: Sequence[str]) -> SeenCreature:
+    """The creature with those of MEASURES not measured: what an edit may change, or what cannot be told."""
+    kept = creature.measures.copy()
+    kept[[MEASURES.index(name) for name in names]] = math.nan
+    return replace(creature, measures=kept)
 
 
 def gizmo_distance(a: SeenGizmo, b: SeenGizmo) -> float:

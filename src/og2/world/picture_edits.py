@@ -41,6 +41,7 @@ from og2.world.subjects import Sight
 _WHITE_L, _WHITE_CHROMA = 94.0, 7.0
 _MIN_WHITE = 0.98
 _MIN_SAME = 0.90
+_MIN_SAME_CREATURE = 0.85  # gaps between its parts become white; its spots are judged by themselves
 _MIN_SAME_PICTURE = 0.98  # after a change of tone: the smallest object covers 3 % of a picture
 _SAME_DE = 10.0
 _MAX_SPOT = 0.0006  # of a picture that is otherwise in one place: 10 px at 128 px; right: 0
@@ -53,7 +54,7 @@ _MAX_BOARD_STEP, _MIN_BOARD = 6.0, 0.3  # dE between two parts of a board; of su
 _MIN_PLACE_PX = 8
 _LETTER_EDGE_PX, _LINE_PX = 1.5, 1.0
 _MAX_PLATE_MOVED = 0.12  # of its height; right: 0.03
-_MAX_PLATE_SCALE = 0.09  # of ln height; right: 0.05
+_MAX_PLATE_SCALE = 0.11  # of ln height; right: 0.05, among lines 0.10
 _MAX_INK_DE, _RIM_PX, _RIM_LINE_PX = 10.0, 1.0, 2.5
 _MIN_ON_A_SIDE = 0.7  # of what a tone needs
 _STANDS_OUT_DE, _MIN_RICH_PX, _MIN_CHANGE_DE = 5.0, 100, 3.0
@@ -195,7 +196,9 @@ def _tone(scenario: Scenario, rule: EditRequirements, _: tuple[Sight, Sight], fo
     same = rest >= _MIN_SAME_PICTURE and uneven <= _MAX_UNEVEN and spot <= _MAX_SPOT
     said = f"only {rest:.3f} of it is the source in other colours, one side {uneven:.1f} dE off"
     reason = "" if same else f"{said}, one spot of {spot:.4f} is otherwise"
-    found.aspects.append(Aspect("same picture", rate("preservation", rest), same, reason))
+    score = rate("preservation", rest)
+    score = score if spot <= _MAX_SPOT else min(score, 4.0)
+    found.aspects.append(Aspect("same picture", score, same, reason))
 
 
 def _spread(lab: FloatArray) -> float:
@@ -299,7 +302,7 @@ def _extract(scenario: Scenario, rule: EditRequirements, sights: tuple[Sight, Si
     inside = float((distance(scenario.old, lab)[mask] <= _SAME_DE).mean())
     covered = overlap(mask, dilate(~white, 0.0) & dilate(mask, 6.0))
     kept = min(inside, 1.0 if covered >= _MIN_OVERLAP else covered)
-    same = kept >= _MIN_SAME
+    same = kept >= (_MIN_SAME if rule.creature is None else _MIN_SAME_CREATURE)
     reason = "" if same else f"only {kept:.2f} of it was kept"
     found.aspects.append(Aspect("kept", rate("preservation", kept), same, reason))
     if rule.creature is not None:

@@ -1,15 +1,15 @@
 """Whether creatures are what they were after an edit that is not about them: a new backdrop, a cut-out.
 
 Part of the scorer. A creature is compared by the words of its pose, by its measures, and pixel by pixel:
-its own pixels do not change. On white its parts are not measured as before another backdrop: there pixels
-decide, inside and around.
+its own pixels do not change. Cut out, ivory horns are not told from the white around them, nor the ears
+beside them: there the pixels decide alone.
 """
 
 from __future__ import annotations
 
 from og2.world.background import View
 from og2.world.creature_reading import SeenCreature
-from og2.world.identity import creature_distance
+from og2.world.identity import creature_distance, without_measures
 from og2.world.measures import Aspect, at_size, largest_spot, overlap
 from og2.world.object_edits import Found
 from og2.world.pixels import BoolArray, dilate, distance, erode
@@ -17,12 +17,14 @@ from og2.world.subjects import Sight
 
 _MIN_OVERLAP = 0.6
 _MAX_DISTANCE = 1.3  # tolerances; right: 0.7, one part changed: 1.6 or more
-_CHANGED_DE, _EDGE_PX = 10.0, 1.5
+_CHANGED_DE, _EDGE_PX, _BESIDE_PX = 10.0, 1.5, 2.0
 # What may be otherwise in one place, as a share of the creature.
 _MAX_SPOT = 0.012  # right: 0.006, another pose: 0.014 or more
 _MAX_SPOT_CUT_OUT = 0.0075  # not white now; right: 0.006, another number of spots: 0.008
 _MAX_WHITE_SPOT = 0.02  # right: 0.013, a gap between two parts that is white now
-_MAX_BESIDE = 0.002  # beside it and not white; right: 0
+_IVORY_PARTS = ("horns", "ear width")
+_MAX_DISTANCE_ON_WHITE = 1.6
+_MAX_BESIDE = 0.0035  # beside it and not white; right: 0, a longer arm: 0.004, one moved: 0.02 or more
 
 
 def judge_same_creatures(before: Sight, after: Sight, found: Found) -> None:
@@ -47,14 +49,14 @@ def judge_cut_out_creatures(before: Sight, after: Sight, is_white: BoolArray, fo
     changed = distance(views[0].lab, views[1].lab) > _CHANGED_DE
     for old in before.creatures:
         new = _found_again(old, after)
-        reason = "" if new is None else _other_pose(old, new)
+        reason = "" if new is None else _other_pose(old, new) or _other_parts(old, new)
         inside, area = erode(old.mask, 1.0), max(float(old.mask.sum()), 1.0)
         shares = [
             largest_spot(spot) / area
             for spot in (
                 changed & inside & ~is_white,
                 changed & inside & is_white,
-                ~is_white & ~dilate(old.mask, _EDGE_PX),
+                ~is_white & ~dilate(old.mask, _BESIDE_PX),
             )
         ]
         most = (_MAX_SPOT_CUT_OUT, _MAX_WHITE_SPOT, _MAX_BESIDE)
@@ -76,6 +78,12 @@ def _other_pose(old: SeenCreature, new: SeenCreature) -> str:
         if None not in (read.value, value) and value != read.value:
             return f"the creature's {word.replace('_', ' ')} is {value}, not {read.value}"
     return ""
+
+
+def _other_parts(old: SeenCreature, new: SeenCreature) -> str:
+    """Whether a part that can be measured on white is another one: all but what is told by ivory."""
+    away = creature_distance(*(without_measures(one, _IVORY_PARTS) for one in (old, new)))
+    return f"it is another creature ({away:.1f} tolerances apart)" if away > _MAX_DISTANCE_ON_WHITE else ""
 
 
 def _other_looks(old: SeenCreature, new: SeenCreature, views: tuple[View, View]) -> str:
