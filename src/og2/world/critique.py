@@ -30,10 +30,10 @@ from og2.world.language import (
     phrase_of,
     relation_phrase,
 )
+from og2.world.object_atoms import relation_holds
 from og2.world.questions import PLAIN_PLACES
 from og2.world.requirements import SIZE_RELATIONS, Defect, ObjectRequirement, Requirements
 from og2.world.scenes import Object, Scene, World, box_of, place_object, world_named
-from og2.world.score import relation_holds
 from og2.world.split import split_of
 from og2.world.words import Word
 
