@@ -31,18 +31,11 @@ from og2.world.choose import pick
 from og2.world.creatures import EYE_GAP, with_pose
 from og2.world.fills import sample_fill
 from og2.world.glyphs import LETTERS
-from og2.world.palette import ARM_ANGLES_DEG, COLORS, DIRECTIONS, FILLS, MOUTHS, STYLES, TONES
+from og2.world.palette import COLORS, FILLS, POSE_WORDS, STYLES, TONES
+from og2.world.props import ink_on
 from og2.world.scenes import Scene, empty_scene, place_object, world_named
 
-_POSES = {
-    "left_arm": tuple(ARM_ANGLES_DEG),
-    "right_arm": tuple(ARM_ANGLES_DEG),
-    "mouth": MOUTHS,
-    "facing": DIRECTIONS,
-    "gaze": DIRECTIONS,
-}
 _TRIES = 20
-_LIGHT_BOARD = 62.0  # L from which on letters are black
 _SEEN = 24  # sum over the channels of a change that is seen
 _SEEN_SHARE = 0.008  # of the picture; an outline of the smallest object covers 1 %
 _OF_CREATURES = ("motion", "retouch", "background", "extract")
@@ -116,8 +109,8 @@ def another_pose(draft: EditDraft, rng: Generator) -> Picture | None:
     if draft.edit.kind not in ("background", "tone", "extract") or not draft.edit.target.creatures:
         return None
     creature = draft.edit.target.creatures[0]
-    word = pick(rng, tuple(_POSES))
-    value = pick(rng, tuple(v for v in _POSES[word] if v != getattr(creature.pose, word)))
+    word = pick(rng, tuple(POSE_WORDS))
+    value = pick(rng, tuple(v for v in POSE_WORDS[word] if v != getattr(creature.pose, word)))
     return draft.draw(replace(draft.edit.target, creatures=(with_pose(rng, creature, {word: value}),)))
 
 
@@ -158,19 +151,18 @@ def plate_recolored(draft: EditDraft, rng: Generator) -> Picture | None:
         if min(math.dist(lab, old) for old in (plate.lab, plate.ink_lab)) > 40.0
     ]
     lab = others[int(rng.integers(len(others)))]
-    ink = COLORS["white" if lab[0] < _LIGHT_BOARD else "black"]
-    new = replace(plate, ink_lab=lab) if rng.random() < 0.3 else replace(plate, lab=lab, ink_lab=ink)
+    new = replace(plate, ink_lab=lab) if rng.random() < 0.3 else replace(plate, lab=lab, ink_lab=ink_on(lab))
     return draft.draw(replace(draft.edit.target, plates=(new,)))
 
 
 def _wrong_pose(draft: EditDraft, rng: Generator) -> Scene:
     """The word asked for gets another value, or a second word changes with it."""
     rule, target = draft.edit.requirements.creature, draft.edit.target
-    word = next(w for w in _POSES if getattr(rule, w) is not None)
+    word = next(w for w in POSE_WORDS if getattr(rule, w) is not None)
     if rng.random() < 0.5 or word == "mouth":
-        word = pick(rng, tuple(w for w in _POSES if w != word))
+        word = pick(rng, tuple(w for w in POSE_WORDS if w != word))
     now = getattr(target.creatures[0].pose, word)
-    value = pick(rng, tuple(v for v in _POSES[word] if v != now))
+    value = pick(rng, tuple(v for v in POSE_WORDS[word] if v != now))
     return replace(target, creatures=(with_pose(rng, target.creatures[0], {word: value}),))
 
 

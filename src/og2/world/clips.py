@@ -19,7 +19,7 @@ from og2.world.creatures import Anatomy, Creature, creature_box, sample_anatomy
 from og2.world.palette import ARM_ANGLES_DEG
 from og2.world.props import Gizmo, gizmo_box, sample_gizmo
 from og2.world.scenes import WORLDS, Box, Scene, empty_scene, has_gap
-from og2.world.split import SPLITS
+from og2.world.split import check_split
 from og2.world.strokes import painted_box
 
 MAX_SUBJECTS = 3
@@ -72,8 +72,7 @@ def sample_clip(
     Raises: RequestError when there are fewer than four frames per shot, no subjects or more than three, or
     the split is unknown.
     """
-    if split not in SPLITS:
-        raise RequestError(f"split={split!r} is unknown; use one of {', '.join(SPLITS)}")
+    check_split(split)
     if num_shots < 1 or num_frames < 4 * num_shots:
         raise RequestError(f"{num_frames} frames are too few for {num_shots} shots; use 4 or more per shot")
     count = 1 + int(rng.integers(MAX_SUBJECTS)) if num_subjects is None else num_subjects

@@ -33,8 +33,8 @@ from og2.world.creature_reading import SeenCreature, ear_bands
 from og2.world.identity import creature_distance, without_measures
 from og2.world.measures import Aspect, at_size, overlap, rate
 from og2.world.object_edits import Found, Scenario, match_others
+from og2.world.palette import POSE_WORDS
 from og2.world.pixels import BoolArray, FloatArray, blurred, components, dilate, distance, fill_holes
-from og2.world.requirement_checks import POSE_WORDS
 from og2.world.requirements import EditRequirements
 from og2.world.subjects import Sight
 

@@ -139,17 +139,11 @@ def sample_pose(rng: Generator, like: Pose | None = None, fixed: dict[str, str] 
 
     Raises: RequestError for a word that a pose does not have.
     """
-    unknown = set(fixed or {}) - {"left_arm", "right_arm", "mouth", "facing", "gaze"}
+    unknown = set(fixed or {}) - set(palette.POSE_WORDS)
     if unknown:
         raise RequestError(f"pose words {sorted(unknown)} are unknown")
     while True:
-        words = {
-            "left_arm": pick(rng, tuple(ARM_ANGLES_DEG)),
-            "right_arm": pick(rng, tuple(ARM_ANGLES_DEG)),
-            "mouth": pick(rng, palette.MOUTHS),
-            "facing": pick(rng, palette.DIRECTIONS),
-            "gaze": pick(rng, palette.DIRECTIONS),
-        }
+        words = {word: pick(rng, values) for word, values in palette.POSE_WORDS.items()}
         words.update(fixed or {})
         left, right = (
             math.radians(float(rng.uniform(*ARM_ANGLES_DEG[words[arm]]))) for arm in ("left_arm", "right_arm")

@@ -31,7 +31,7 @@ from og2.world.edits_pictures import (
     make_tone,
 )
 from og2.world.scenes import World, world_named
-from og2.world.split import SPLITS
+from og2.world.split import check_split
 
 EDIT_KINDS = ("recolour", "add", "remove")  # of the plain world
 _MAKERS: dict[str, Callable[[Generator, str, World], Edit | None]] = {
@@ -75,8 +75,7 @@ def sample_edit(
     unknown = [k for k in kinds if k not in allowed]
     if unknown or not kinds:
         raise RequestError(f"edit kinds {kinds!r}: allowed in the {world} world are {', '.join(allowed)}")
-    if split not in SPLITS:
-        raise RequestError(f"split={split!r} is unknown; use one of {', '.join(SPLITS)}")
+    check_split(split)
     kind, level = pick(rng, kinds), world_named(world)
     while True:
         edit = _MAKERS[kind](rng, split, level)

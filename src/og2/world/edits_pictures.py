@@ -75,10 +75,9 @@ def make_motion(rng: Generator, split: str, world: World) -> Edit | None:
     if source is None:
         return None
     creature = source.creatures[0]
-    word = pick(rng, ("left_arm", "right_arm", "mouth", "facing", "gaze"))
-    options = {"mouth": palette.MOUTHS, "facing": palette.DIRECTIONS, "gaze": palette.DIRECTIONS}
+    word = pick(rng, tuple(palette.POSE_WORDS))
     now = getattr(creature.pose, word)
-    value = pick(rng, tuple(v for v in options.get(word, tuple(palette.ARM_ANGLES_DEG)) if v != now))
+    value = pick(rng, tuple(v for v in palette.POSE_WORDS[word] if v != now))
     new = with_pose(rng, creature, {word: value})
     rule = EditRequirements("motion", creature=replace(CreatureRequirement(), **{word: value}))
     text = pose_order(rng, word, value)

@@ -20,7 +20,7 @@ from og2.world.language import backdrop_phrase, finish, join, relation_phrase
 from og2.world.props import Gizmo, gizmo_box, sample_gizmo
 from og2.world.requirements import CreatureRequirement, GizmoRequirement, Reference, Requirements
 from og2.world.scenes import WORLDS, Box, Scene, empty_scene, relation_of_boxes
-from og2.world.split import SPLITS
+from og2.world.split import check_split
 from og2.world.strokes import painted_box
 
 MAX_REFERENCES = 5  # the published model's image index embeddings
@@ -84,8 +84,7 @@ def sample_incontext(rng: Generator, task: str | None = None, split: str = "trai
     task = pick(rng, INCONTEXT_TASKS) if task is None else task
     if task not in _CASTS:
         raise RequestError(f"task={task!r} is unknown; use one of {', '.join(INCONTEXT_TASKS)}")
-    if split not in SPLITS:
-        raise RequestError(f"split={split!r} is unknown; use one of {', '.join(SPLITS)}")
+    check_split(split)
     while True:
         made = _make(rng, task, split)
         if made is not None:

@@ -72,6 +72,13 @@ ARM_ANGLES_DEG: dict[str, tuple[float, float]] = {
 }
 MOUTHS: tuple[str, ...] = ("open", "closed")
 DIRECTIONS: tuple[str, ...] = ("left", "front", "right")
+POSE_WORDS: dict[str, tuple[str, ...]] = {
+    "left_arm": tuple(ARM_ANGLES_DEG),
+    "right_arm": tuple(ARM_ANGLES_DEG),
+    "mouth": MOUTHS,
+    "facing": DIRECTIONS,
+    "gaze": DIRECTIONS,
+}
 # Looks of a whole picture: a manner of drawing, and a change of all its colours.
 STYLES: tuple[str, ...] = ("outline", "pixelated", "halftone", "sepia")
 TONES: tuple[str, ...] = ("night", "warm", "cool", "high contrast", "faded")

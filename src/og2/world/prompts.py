@@ -37,7 +37,7 @@ from og2.world.scenes import (
     relation,
     world_named,
 )
-from og2.world.split import SPLITS, split_of
+from og2.world.split import check_split, split_of
 
 _TRIES = 400
 _LARGER = 1.3  # ratio of nominal radii, and of box sides, from which one object is called larger
@@ -86,8 +86,7 @@ def sample_prompt(
     task = pick(rng, PROMPT_TASKS) if task is None else task
     if task not in PROMPT_TASKS:
         raise RequestError(f"task={task!r} is unknown; use one of {', '.join(PROMPT_TASKS)}")
-    if split not in SPLITS:
-        raise RequestError(f"split={split!r} is unknown; use one of {', '.join(SPLITS)}")
+    check_split(split)
     level = world_named(world)
     if task == "text" and level.name == "plain":
         raise RequestError("the plain world has no plates; use world='full' for task='text'")

@@ -113,6 +113,11 @@ def gizmo_box(gizmo: Gizmo) -> tuple[float, float, float, float]:
     return gizmo.x - 1.16 * r, gizmo.y - 1.85 * r, gizmo.x + 1.16 * r, gizmo.y + 1.10 * r
 
 
+def ink_on(lab: Lab) -> Lab:
+    """The colour of letters on a board of that colour: white, or black where it is light."""
+    return palette.COLORS["white" if lab[0] < 62.0 else "black"]
+
+
 def sample_plate(rng: Generator, text: str | None = None, split: str = "train") -> Plate:
     """A random plate somewhere in the picture, with a word of that split or the text given.
 
@@ -122,8 +127,7 @@ def sample_plate(rng: Generator, text: str | None = None, split: str = "train") 
         text = pick(rng, tuple(w for w in WORDS if split_of(("word", w)) == split))
     check_text(text)
     lab = _jitter(rng, palette.COLORS[pick(rng, tuple(palette.COLORS))])
-    ink = "white" if lab[0] < 62.0 else "black"
-    plate = Plate(text, lab, palette.COLORS[ink], 0.5, 0.5, float(rng.uniform(*CELL)))
+    plate = Plate(text, lab, ink_on(lab), 0.5, 0.5, float(rng.uniform(*CELL)))
     left, top, right, bottom = plate_box(plate)
     half_width, half_height = (
         (right - left) / 2 + palette.EDGE_MARGIN,

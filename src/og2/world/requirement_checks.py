@@ -7,16 +7,9 @@ from collections.abc import Iterable
 
 from og2.errors import RequestError
 from og2.world import palette
+from og2.world.palette import POSE_WORDS
 from og2.world.requirements import SIZE_RELATIONS, CreatureRequirement, EditRequirements, Requirements
 
-PLACE_RELATIONS: tuple[str, ...] = ("left of", "right of", "above", "below")
-POSE_WORDS: dict[str, tuple[str, ...]] = {
-    "left_arm": tuple(palette.ARM_ANGLES_DEG),
-    "right_arm": tuple(palette.ARM_ANGLES_DEG),
-    "mouth": palette.MOUTHS,
-    "facing": palette.DIRECTIONS,
-    "gaze": palette.DIRECTIONS,
-}
 # Of a creature or gizmo: a column, a row, or both; what is not named is free.
 PLACES: tuple[str, ...] = (*palette.POSITIONS, "center")
 # What a kind of edit cannot be judged without.
@@ -60,7 +53,7 @@ def check_requirements(rule: Requirements, num_references: int) -> None:
             raise RequestError(f"relation ({a}, {name!r}, {b}) is about subjects 0 to {subjects - 1} only")
         both_objects = max(a, b) < len(rule.objects)
         # Creatures, gizmos and plates have no size in words.
-        _one_of("relation", name, (*PLACE_RELATIONS, *(SIZE_RELATIONS if both_objects else ())))
+        _one_of("relation", name, (*palette.RELATIONS, *(SIZE_RELATIONS if both_objects else ())))
 
 
 def check_edit(rule: EditRequirements) -> None:
@@ -77,7 +70,7 @@ def check_edit(rule: EditRequirements) -> None:
         ("tone", rule.tone, palette.TONES),
         ("style", rule.style, palette.STYLES),
         ("color", rule.color, palette.COLORS),
-        ("relation", rule.relation, PLACE_RELATIONS),
+        ("relation", rule.relation, palette.RELATIONS),
     ):
         if value is not None:
             _one_of(name, value, allowed)

@@ -29,7 +29,7 @@ from og2.world.fills import Fill, sample_fill
 from og2.world.palette import Lab
 from og2.world.props import Gizmo, Plate, gizmo_box, plate_box
 from og2.world.shapes import MAX_ROTATION, outline_box
-from og2.world.split import SPLITS, split_of
+from og2.world.split import check_split, split_of
 
 _TWIN_SHARE = 0.12
 _TRIES = 60
@@ -180,8 +180,7 @@ def sample_scene(
     only objects of one shape and colour (to count); in the others every pair differs in shape or colour.
     Raises: RequestError for an unknown split or world, or a number of objects the world does not have.
     """
-    if split not in SPLITS:
-        raise RequestError(f"split={split!r} is unknown; use one of {', '.join(SPLITS)}")
+    check_split(split)
     level = world_named(world)
     if num_objects is not None and not 1 <= num_objects <= level.max_objects:
         raise RequestError(f"num_objects={num_objects} is outside 1 to {level.max_objects}")

@@ -49,10 +49,10 @@ def score_t2i(image: Any, requirements: Requirements) -> Verdict:
 
     Raises: RequestError for requirements that cannot be judged, or that need references.
     """
-    check_requirements(requirements, num_references=0)
     if requirements.creatures or requirements.gizmos or requirements.plates:
         found = score_context((), image, requirements)
         return Verdict(found.passed, found.atoms, found.reason, found.unknown, found.undecided)
+    check_requirements(requirements, num_references=0)
     seen = read(image)
     if seen.reason:
         return Verdict(False, {}, f"unknown: {seen.reason}", unknown=True)

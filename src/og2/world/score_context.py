@@ -24,9 +24,9 @@ from og2.world.identity import assign, creature_distance, gizmo_distance, identi
 from og2.world.known import Known, known
 from og2.world.measures import rate, relation_amount, share_alike
 from og2.world.object_atoms import MARGIN_OF_RELATION, Slot, absent_atoms, object_atoms, pair_objects
-from og2.world.palette import COLUMNS, ROWS
+from og2.world.palette import COLUMNS, POSE_WORDS, ROWS
 from og2.world.pixels import dilate
-from og2.world.requirement_checks import POSE_WORDS, check_requirements
+from og2.world.requirement_checks import check_requirements
 from og2.world.requirements import (
     SIZE_RELATIONS,
     CreatureRequirement,
