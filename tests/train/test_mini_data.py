@@ -232,6 +232,31 @@ def test_packs_hold_one_task_and_one_text_length(pool_folder: Path, dropped: boo
             assert len(drawings.texts[0]) == 5 + 2
 
 
+@pytest.mark.parametrize(
+    ("counts", "tasks"),
+    [((3, 2, 1), ["draw", "edit", "context"]), ((3, 0, 0), ["draw"]), ((0, 2, 1), ["edit", "context"])],
+)
+def test_a_step_has_a_pack_of_each_kind_that_is_asked_for(
+    full_pool_folder: Path, counts: tuple[int, int, int], tasks: list[str]
+) -> None:
+    drawings, edits, contexts = counts
+    data = PoolDataConfig(full_pool_folder, FULL_POOL, drawings, edits, contexts)
+    packs = PoolPacks(LatentPool(full_pool_folder, FULL_POOL), data).step(torch.Generator().manual_seed(0))
+    assert [pack.tasks[0] for pack in packs] == tasks
+    assert [len(pack.targets) for pack in packs] == [count for count in counts if count]
+
+
+@pytest.mark.parametrize("counts", [(0, 0, 0), (3, -1, 0)])
+def test_a_step_without_samples_is_refused(tmp_path: Path, counts: tuple[int, int, int]) -> None:
+    with pytest.raises(ConfigError, match=f"edits={counts[1]}.*0 or more samples of each, and some of one"):
+        PoolDataConfig(tmp_path, FULL_POOL, *counts)
+
+
+def test_samples_that_the_pool_has_not_are_refused(pool_folder: Path) -> None:
+    with pytest.raises(ConfigError, match="contexts=2, but the pool has none; set num_contexts"):
+        PoolPacks(LatentPool(pool_folder, POOL), PoolDataConfig(pool_folder, POOL, 3, 2, 2))
+
+
 def test_packs_without_references_are_plain_unconditional_ones(pool_folder: Path) -> None:
     config = PoolDataConfig(pool_folder, POOL, 5, 4, drop_text=1.0, drop_references=1.0)
     pack = PoolPacks(LatentPool(pool_folder, POOL), config).edits(torch.Generator().manual_seed(0))

@@ -26,7 +26,7 @@ NO_TEXT = -1
 class PoolDataConfig:
     """What a step sees: samples per pack, shares of drawings with 1, 2, 3 objects, rates of dropping.
 
-    contexts: samples of a third pack, of in-context requests; 0 where the pool has none.
+    drawings, edits, contexts (in-context requests): samples of each pack; 0 leaves it out.
     sample_targets: draw targets from the VAE's posterior instead of taking its mean (references are always
     drawn, as the pipeline does). The mini VAE leaves some channels unused, and drawing fills those with noise
     to learn.
@@ -48,6 +48,12 @@ class PoolDataConfig:
     balance: float = 0.0
     emphasis: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        counts = {"drawings": self.drawings, "edits": self.edits, "contexts": self.contexts}
+        if min(counts.values()) < 0 or not any(counts.values()):
+            asked = ", ".join(f"{name}={count}" for name, count in counts.items())
+            raise ConfigError(f"data: {asked}; use 0 or more samples of each, and some of one")
+
 
 class PoolPacks:
     """Draws packs from the pool; `patch_size` counts their tokens."""
@@ -62,12 +68,28 @@ class PoolPacks:
         self._drawings = _buckets(torch.arange(count), pool.lengths[:count], weights)
         self._edits = self._even(count, count + pool.num_edits)
         self._contexts = self._even(count + pool.num_edits, len(pool.lengths) - 1)
-        if config.contexts and not self._contexts.members:
-            raise ConfigError(f"data.contexts={config.contexts}, but the pool has none; set num_contexts")
+        for asked, buckets, source in (
+            ("drawings", self._drawings, "num_drawings"),
+            ("edits", self._edits, "num_edits"),
+            ("contexts", self._contexts, "num_contexts"),
+        ):
+            if getattr(config, asked) and not buckets.members:
+                raise ConfigError(
+                    f"data.{asked}={getattr(config, asked)}, but the pool has none; set {source}"
+                )
         self._weights = None
         if config.balance > 0:
             weights = 1.0 / (config.balance + pool.contrasts())
             self._weights = weights / weights.mean()
+
+    def step(self, generator: Generator) -> list[Pack]:
+        """A step's packs: one of each kind that has samples."""
+        kinds = (
+            (self.config.drawings, self.drawings),
+            (self.config.edits, self.edits),
+            (self.config.contexts, self.contexts),
+        )
+        return [draw(generator) for count, draw in kinds if count]
 
     def drawings(self, generator: Generator) -> Pack:
         """A pack of text-to-image samples."""

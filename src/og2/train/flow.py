@@ -175,12 +175,9 @@ class FlowTask:
         self._judge: Judge | None = None
 
     def parts(self, step: int, generator: torch.Generator) -> list[Part]:
-        """One drawing pack and one edit pack, and one in-context pack where the recipe asks for it."""
+        """One pack each of the drawings, edits and in-context requests that the recipe asks for."""
         del step
-        packs = [self.packs.drawings(generator), self.packs.edits(generator)]
-        if self.recipe.data.contexts:
-            packs.append(self.packs.contexts(generator))
-        return [self._part(pack, generator) for pack in packs]
+        return [self._part(pack, generator) for pack in self.packs.step(generator)]
 
     def evaluate(self, step: int, module: nn.Module) -> dict[str, float]:
         """Scores of previews on unseen prompts and edits."""
