@@ -76,6 +76,19 @@ def _final(folder: Path) -> Snapshot:
     return snapshot
 
 
+def test_subnormal_numbers_count_as_zero_in_training_and_not_afterwards(tmp_path: Path) -> None:
+    class Tiny(Line):
+        def mean(self, x: Tensor) -> Tensor:
+            seen.append(float(tiny / 2))
+            return super().mean(x)
+
+    seen: list[float] = []
+    tiny = torch.tensor(1e-38)
+    train(Tiny(), _config(tmp_path), replace(OPTIM, steps=2, warmup=0))
+    assert seen == [0.0, 0.0]
+    assert float(tiny / 2) > 0
+
+
 @pytest.mark.parametrize("stop", [1, 5, 11])
 def test_a_resumed_run_ends_bit_equal(tmp_path: Path, stop: int) -> None:
     train(Line(), _config(tmp_path / "whole"), OPTIM)

@@ -80,8 +80,7 @@ def train(task: Task, run: RunConfig, optim: OptimConfig, rate: Callable[[int], 
     """
     if optim.steps < 1:
         raise ConfigError(f"optim.steps={optim.steps}; give the number of steps")
-    torch.set_num_threads(run.threads)
-    with process_group(), _asked_to_stop() as stop:
+    with _computing(run), process_group(), _asked_to_stop() as stop:
         trainer = Trainer(task, run, optim, rate or (lambda step: learning_rate(optim, step)))
         try:
             trainer.run_to_end(stop)
@@ -111,12 +110,12 @@ def try_step(
     task: Task, run: RunConfig, optim: OptimConfig, rate: Callable[[int], float] | None = None
 ) -> Trial:
     """One step that is not kept, after one that warms up; nothing is written.   Raises: as `train`."""
-    torch.set_num_threads(run.threads)
-    trainer = Trainer(task, run, optim, rate or (lambda step: learning_rate(optim, step)))
-    trainer.advance(threading.Event())
-    trainer.meters.take()
-    trainer.advance(threading.Event())
-    found = trainer.meters.take()
+    with _computing(run):
+        trainer = Trainer(task, run, optim, rate or (lambda step: learning_rate(optim, step)))
+        trainer.advance(threading.Event())
+        trainer.meters.take()
+        trainer.advance(threading.Event())
+        found = trainer.meters.take()
     if isinstance(task, Stateful):
         task.close()
     seconds = found["s_per_step"]
@@ -347,6 +346,20 @@ def _progress(first: int, total: int) -> Iterator[Callable[[int, float, int], No
             bar.update(step - bar.n)
 
         yield show
+
+
+@contextmanager
+def _computing(run: RunConfig) -> Iterator[None]:
+    """The run's threads; subnormal numbers count as zero while the context is open.
+
+    Behind a softmax gradients are full of those, and a CPU takes up to a hundred times as long for one.
+    """
+    torch.set_num_threads(run.threads)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 @contextmanager
