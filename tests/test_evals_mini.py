@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Oracle, PassThrough
 
+from og2 import OmniGen2Pipeline
 from og2.errors import ConfigError, RequestError
 from og2.evals.asking import _ROUTING, plain
 from og2.evals.certificate import Certificate
@@ -418,6 +420,24 @@ def test_a_certificate_stopped_and_resumed_equals_one_that_was_not(tmp_path):
             certify(other, state)
     state.write_text("nothing")
     with pytest.raises(ConfigError, match="no state"):
+        certify(plan, state)
+
+
+def test_a_state_goes_on_with_the_scorer_and_the_vae_it_was_begun_with(tmp_path, monkeypatch):
+    vae = OmniGen2Pipeline.from_pretrained("mini").vae
+    plan = Plan(2, 2, tasks=PLAIN_TASK, conditions=("clean", "VAE"), kinds=1, vae=vae)
+    state, told = tmp_path / "state", []
+    certify(plan, state)
+    certify(replace(plan, on_block=lambda *found: told.append(found)), state)
+    assert not told
+    with torch.no_grad():
+        next(vae.parameters()).mul_(1.01)
+    certify(replace(plan, on_block=lambda *found: told.append(found)), state)
+    assert len(told) == 1
+    entries = [json.loads(line) for line in state.read_text().splitlines()[1:]]
+    assert [entry["block"].split("|")[1] for entry in entries] == ["clean", "VAE", "VAE"]
+    monkeypatch.setattr("og2.evals.certify._world_hash", lambda: "another")
+    with pytest.raises(ConfigError, match="another plan or scorer"):
         certify(plan, state)
 
 

@@ -8,6 +8,7 @@ change pixels, and a source or reference is looked at once for all that is compa
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
+from og2 import world
 from og2.data.workers import Reading
 from og2.errors import ConfigError, RequestError
 from og2.evals.certificate import CLEAN, RIGHT, Certificate, Counts
@@ -177,25 +179,42 @@ class Blocks:
 def certify(plan: Plan, state: Path | None = None) -> Certificate:
     """The certificate by that plan; `state`: a file of finished blocks to go on from and add to.
 
-    With `seconds` it holds what was done by then. Raises: RequestError for an unknown task or condition;
-    ConfigError when the file is of another plan.
+    With `seconds` it holds what was done by then. What went through another VAE is measured again.
+    Raises: RequestError for an unknown task or condition; ConfigError when the file is of another plan or
+    scorer.
     """
     tasks, conditions = _chosen(plan)
     settings = {"n": plan.n, "seed": plan.seed, "size": plan.size or SIZES}
-    settings |= {"n_conditions": plan.n_conditions, "kinds": plan.kinds}
-    done = _read_state(state, settings, plan)
+    settings |= {"n_conditions": plan.n_conditions, "kinds": plan.kinds, "world": _world_hash()}
+    network = None if plan.vae is None else _weights_hash(plan.vae)
+    done = _read_state(state, settings, plan, network)
     jobs = _open_jobs(plan, tasks, conditions, done)
     end = None if plan.seconds is None else time.monotonic() + plan.seconds
     reading = Reading(Blocks(replace(plan, on_block=None), jobs), plan.workers)
     try:
         for number, found in enumerate(reading.map(_until(len(jobs), end))):
-            _add_state(state, found)
+            _add_state(state, found, network)
             done |= found
             if plan.on_block is not None:
                 plan.on_block(jobs[number].task, number + 1, len(jobs))
     finally:
         reading.close()
     return Certificate(settings, _summed(plan, tasks, conditions, done))
+
+
+def _world_hash() -> str:
+    """Of the source that draws and judges."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(world.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _weights_hash(vae: Any) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(vae.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def _chosen(plan: Plan) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -347,8 +366,10 @@ TASKS: dict[str, Maker] = {
 }
 
 
-def _read_state(path: Path | None, settings: dict[str, Any], plan: Plan) -> dict[str, Found]:
-    """Finished blocks; a line that was cut off when a run was killed does not count."""
+def _read_state(
+    path: Path | None, settings: dict[str, Any], plan: Plan, network: str | None
+) -> dict[str, Found]:
+    """Finished blocks; a line that was cut off when a run was killed, or of another VAE, does not count."""
     if path is None or not path.exists():
         if path is not None:
             write_text(path, json.dumps({"settings": settings}) + "\n")
@@ -360,27 +381,31 @@ def _read_state(path: Path | None, settings: dict[str, Any], plan: Plan) -> dict
     except (OSError, IndexError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} is no state of a certification: {error}") from error
     if not same:
-        raise ConfigError(f"{path} is the state of another plan ({found}); choose another file")
+        raise ConfigError(
+            f"{path} is the state of another plan or scorer ({found}, now {settings}); choose another file"
+        )
     done: dict[str, Found] = {}
     for line in lines[1:]:
         try:
             entry = json.loads(line)
             _, condition, block = entry["block"].split("|")
-            if entry["of"] == plan.number_in(condition, int(block)):
+            is_other = condition == VAE and entry.get("vae") != network
+            if entry["of"] == plan.number_in(condition, int(block)) and not is_other:
                 done[entry["block"]] = {kind: (int(k), int(n)) for kind, (k, n) in entry["counts"].items()}
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
     return done
 
 
-_FIXED = ("seed", "size", "kinds")
+_FIXED = ("seed", "size", "kinds", "world")
 
 
-def _add_state(path: Path | None, found: Mapping[str, Found]) -> None:
+def _add_state(path: Path | None, found: Mapping[str, Found], network: str | None) -> None:
     if path is None:
         return
     lines = [
-        json.dumps({"block": key, "of": counts[RIGHT][1], "counts": counts}) for key, counts in found.items()
+        json.dumps({"block": key, "of": counts[RIGHT][1], "counts": counts, "vae": network})
+        for key, counts in found.items()
     ]
     with path.open("a", encoding="utf-8") as file:
         file.write(("" if _ends_clean(path) else "\n") + "\n".join(lines) + "\n")
