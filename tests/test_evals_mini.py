@@ -263,6 +263,12 @@ def test_scoring_alone_needs_the_folder_with_the_pictures():
         _options(_eval_parser().parse_args(["--score-only"]))
 
 
+def test_a_path_may_begin_with_the_home_folder_after_an_equals_sign(monkeypatch):
+    monkeypatch.setenv("HOME", "/somewhere")
+    given = _eval_parser().parse_args(["--out=~/scores", "--save=~/scores.json"])
+    assert (str(given.out), str(given.save)) == ("/somewhere/scores", "/somewhere/scores.json")
+
+
 def test_a_limit_of_nothing_is_refused_on_the_command_line_too():
     with pytest.raises(RequestError, match="limit=0"):
         evaluate(Oracle(1), _options(_eval_parser().parse_args(["--limit", "0"])))

@@ -14,6 +14,11 @@ from safetensors import SafetensorError
 from og2.errors import CheckpointError
 
 
+def user_path(text: str) -> Path:
+    """A path as a user gives it on a command line; shells leave the ~ of `--out=~/scores` as it is."""
+    return Path(text).expanduser()
+
+
 @contextmanager
 def written(path: Path) -> Iterator[Path]:
     """Where to write: the file there takes the name `path` at the end, also from one that has it.

@@ -20,7 +20,7 @@ from og2.evals.mini import TASKS, Options, evaluate
 from og2.evals.page import write_page
 from og2.evals.report import Report, controls_table, format_report
 from og2.evals.seeds import seed_of
-from og2.files import write_text
+from og2.files import user_path, write_text
 from og2.world.scenes import WORLDS
 
 _SIZE_HELP = "side of the pictures in px; default the model's own, or what a family needs if that is more"
@@ -104,11 +104,9 @@ def _certify_parser() -> argparse.ArgumentParser:
     )
     add("--workers", type=int, default=0, help="processes beside this one")
     add("--minutes", type=float, default=None, help="begin nothing new after so long; print what is done")
-    add(
-        "--state", type=Path, default=None, help="file that keeps what is done; a stopped run goes on from it"
-    )
-    add("--out", type=Path, default=None, help="write the certificate to this file")
-    add("--show", type=Path, default=None, help="measure nothing, print the certificate in this file")
+    add("--state", type=user_path, default=None, help="file of what is done; a stopped run goes on from it")
+    add("--out", type=user_path, default=None, help="write the certificate to this file")
+    add("--show", type=user_path, default=None, help="measure nothing, print the certificate in this file")
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="print {task: {accept_correct, ...}}")
     shape.add_argument("--markdown", action="store_true", help="print the tables of docs/world.md")
@@ -140,12 +138,12 @@ def eval_subject(arguments: Sequence[str] | None = None) -> int:
     """Measures an adapter on the newcomer of the world, prints a table or, with --json, JSON. Returns 0."""
     parser = _Parser(prog="og2 eval subject", description="Score a LoRA of the newcomer.")
     add = parser.add_argument
-    add("--lora", type=Path, required=True, help="the adapter: a safetensors file, or a folder with one")
+    add("--lora", type=user_path, required=True, help="the adapter: a safetensors file, or a folder with one")
     add("--model", default=None, help="folder or hub id; default the mini model in the package")
     add("--n", type=int, default=25, help="prompts of each group that name the subject")
     add("--plain", type=int, default=100, help="prompts that do not name it")
     add("--seed", type=int, default=0, help="of prompts and noise")
-    add("--out", type=Path, default=None, help="folder for report.json and sheet.png")
+    add("--out", type=user_path, default=None, help="folder for report.json and sheet.png")
     add("--json", action="store_true", help="print one JSON object")
     given = _parsed(parser, arguments)
     from og2 import OmniGen2Pipeline
@@ -164,7 +162,7 @@ def world_subject(arguments: Sequence[str] | None = None) -> int:
     """Writes the few pictures of the newcomer with their captions. Returns 0."""
     parser = _Parser(prog="og2 world subject", description="Pictures of a new subject.")
     add = parser.add_argument
-    add("folder", type=Path, help="where to write 00.png, 00.txt and so on; it must not exist")
+    add("folder", type=user_path, help="where to write 00.png, 00.txt and so on; it must not exist")
     add("--n", type=int, default=20, help="how many pictures")
     add("--size", type=int, default=64, help="their side in px")
     add("--seed", type=int, default=0, help="of the scenes")
@@ -191,14 +189,14 @@ def _eval_parser() -> argparse.ArgumentParser:
     add("--steps", type=int, default=None, help="steps per picture; default the model's preset")
     add("--pack", choices=("picture", "batch"), default="batch", help="what is computed together")
     add("--chunk", type=int, default=20, help="pictures per call")
-    add("--out", type=Path, default=None, help="folder for pictures and answers; a stopped run goes on there")
+    add("--out", type=user_path, default=None, help="folder for pictures and answers; a stopped run goes on")
     add("--score-only", action="store_true", help="score what is in --out, draw nothing")
     controls = parser.add_mutually_exclusive_group()
     controls.add_argument("--no-controls", action="store_true", help="leave the controls out")
     controls.add_argument("--controls-only", action="store_true", help="score the controls, draw nothing")
-    add("--html", type=Path, default=None, help="write a page with the pictures, the worst first")
-    add("--save", type=Path, default=None, help="write the JSON to this file too")
-    add("--against", type=Path, default=None, help="JSON of another run: print the paired differences")
+    add("--html", type=user_path, default=None, help="write a page with the pictures, the worst first")
+    add("--save", type=user_path, default=None, help="write the JSON to this file too")
+    add("--against", type=user_path, default=None, help="JSON of another run: print the paired differences")
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="print one JSON object")
     shape.add_argument("--markdown", action="store_true", help="print the table of controls of docs/world.md")
