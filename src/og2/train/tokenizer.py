@@ -67,9 +67,11 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class TokenizerRecipe:
-    """The recipe `kind: tokenizer`.   Units: counts of sentences; patch_size, picture_px in pixels.
+    """The recipe `kind: tokenizer`.   Units: counts of sentences; patch_size and sides in pixels.
 
     world: of the full one, as many conversations of all kinds are read as scenes are asked about.
+    picture_px: side of the largest square picture that the language model is shown; smallest_px: of the
+    smallest, half of that if None. Others are resized to fit (Qwen2-VL's rule, which keeps the aspect).
     """
 
     folder: Path
@@ -84,6 +86,7 @@ class TokenizerRecipe:
     merge_size: int
     picture_px: int
     world: WorldName = "plain"
+    smallest_px: int | None = None
 
 
 def run(recipe: TokenizerRecipe) -> None:
@@ -186,14 +189,14 @@ def write_processor(tokenizer: Tokenizer, recipe: TokenizerRecipe) -> None:
     }
     _write_json(folder / "tokenizer_config.json", config)
     _write_json(folder / "chat_template.json", {"chat_template": CHAT_TEMPLATE})
-    pixels = recipe.picture_px**2
+    smallest = recipe.picture_px // 2 if recipe.smallest_px is None else recipe.smallest_px
     make_image_processor(
         {
             "patch_size": recipe.patch_size,
             "merge_size": recipe.merge_size,
             "temporal_patch_size": 2,
-            "min_pixels": pixels // 4,
-            "max_pixels": pixels,
+            "min_pixels": smallest**2,
+            "max_pixels": recipe.picture_px**2,
             "image_mean": [0.5, 0.5, 0.5],
             "image_std": [0.5, 0.5, 0.5],
         }
