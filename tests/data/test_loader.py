@@ -328,7 +328,7 @@ def test_a_number_of_packs_that_ranks_do_not_divide_is_refused(kit: Kit) -> None
 def test_a_run_may_go_on_with_smaller_packs(kit: Kit) -> None:
     first = loader(kit, mixture(), LoaderConfig(PACKING, prefetch=0))
     drawn = [name for batch in steps(first, 2) for name in batch.ids]
-    smaller = LoaderConfig(PackingConfig(budget=120, waiting=0), prefetch=0)
+    smaller = LoaderConfig(PackingConfig(budget=160, waiting=0), prefetch=0)
     resumed = first
     for _ in range(4):  # stopped after every step
         state = resumed.state_dict()

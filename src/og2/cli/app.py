@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Draws pictures from words, edits them by instruction, combines several, and describes them.\n\n"
-    "Without --model every command uses mini, the small model inside the package (coloured shapes);"
+    "Without --model every command uses mini, the small model inside the package (draws coloured shapes);"
     " --model takes the folder or hub id of the published OmniGen2 weights.\n\n"
     "Exit codes: 0 done, 2 usage or bad input, 3 checkpoint, 4 out of memory or disk, 130 stopped.",
 )

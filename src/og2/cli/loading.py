@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from og2.pipeline import OmniGen2Pipeline
 
 MINI_LINE = (
-    "model: mini, the small model inside the package; it knows coloured shapes only (--model takes another)"
+    "model: mini, the small model inside the package; it draws coloured shapes only (--model takes another)"
 )
 DTYPES = {
     "fp32": "float32",
