@@ -184,7 +184,7 @@ def _eval_parser() -> argparse.ArgumentParser:
     add("--limit", type=int, default=None, help="at most so many items of each family")
     add("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     add("--families", nargs="+", default=None, help="only these families of items (one task)")
-    add("--world", choices=tuple(WORLDS), default="full", help="plain is what the mini model learned")
+    add("--world", choices=tuple(WORLDS), default="full", help="plain is what the mini model draws")
     add("--size", type=int, default=None, help=_SIZE_HELP)
     add("--steps", type=int, default=None, help="steps per picture; default the model's preset")
     add("--pack", choices=("picture", "batch"), default="batch", help="what is computed together")

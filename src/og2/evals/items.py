@@ -1,6 +1,6 @@
 """What the mini benchmark asks: prompts, edits and questions of held-out scenes, the same for one seed.
 
-Two worlds, see `scenes`. Of the plain world, which the small model inside the package learned: prompts for
+Two worlds, see `scenes`. Of the plain world, which the small model inside the package draws: prompts for
 one object that name its whole (shape, colour, size, position), and recolour, add and remove edits. Of either
 world: the families of `prompts` and all kinds of edits. Item i of a family is the same however many are asked
 for.
@@ -74,7 +74,7 @@ class RouteItem:
 def families_of(task: str, world: str) -> tuple[str, ...]:
     """Every family of picture items that a task has in that world, those of the plain world first.
 
-    "plain" has what the small model inside the package learned: one object to draw, and three kinds of edits.
+    "plain" has what the small model inside the package draws: one object, and three kinds of edits.
     """
     is_full = world == "full"
     if task == "t2i":
