@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -373,9 +374,23 @@ def _task(pool_folder: Path, loss: FlowLossConfig | None = None, **data: float) 
     return make_task(recipe)
 
 
+def test_a_step_takes_packs_of_every_pool_and_their_samples_tell_which(
+    pool_folder: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(pool_folder, tmp_path / "small")
+    alone = _task(pool_folder)
+    both = make_task(replace(alone.recipe, also=(PoolDataConfig(other, POOL, drawings=2, edits=0),)))
+    parts = both.parts(0, torch.Generator().manual_seed(0))
+    own = alone.parts(0, torch.Generator().manual_seed(0))
+    assert [part.ids for part in parts[:2]] == [part.ids for part in own]
+    assert [len(part.ids) for part in parts] == [3, 3, 2]
+    assert all(name.startswith("small:") for name in parts[2].ids)
+    assert not any(name.startswith("small:") for part in own for name in part.ids)
+
+
 def test_weights_multiply_the_errors_of_their_samples(pool_folder: Path) -> None:
     task = _task(pool_folder)
-    pack = task.packs.drawings(torch.Generator().manual_seed(0))
+    pack = task.sources[0].drawings(torch.Generator().manual_seed(0))
 
     def loss(weights: torch.Tensor | None) -> float:
         found = task._loss(replace(pack, weights=weights), torch.Generator().manual_seed(1))
@@ -459,7 +474,7 @@ def test_steps_on_the_pool_are_those_of_the_runs_that_made_mini(pool_folder: Pat
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
     for step, (drawn, losses) in enumerate(RECORDED):
         parts = task.parts(step, torch.Generator().manual_seed(step))
-        assert [[int(name.removeprefix("pool:")) for name in part.ids] for part in parts] == drawn
+        assert [[int(name.rpartition(":")[2]) for name in part.ids] for part in parts] == drawn
         found = [part.compute() for part in parts]
         assert [part.losses["loss"].item() for part in found] == pytest.approx(losses, rel=5e-4)
         assert {"loss_draw", "loss_edit"} <= {name for part in found for name in part.figures}

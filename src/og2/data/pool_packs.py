@@ -142,7 +142,7 @@ class PoolPacks:
             references=references,
             targets=targets,
             sequences=sequences,
-            ids=tuple(f"pool:{index}" for index in chosen),
+            ids=tuple(f"{self.pool.folder.name}:{index}" for index in chosen),
             tasks=(task,) * len(chosen),
             draws=tuple(chosen),
             num_tokens=len(texts[0]) * len(chosen) + num_references + num_targets,

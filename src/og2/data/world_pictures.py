@@ -3,6 +3,7 @@
 Scene i of a stream is a pure function of (seed, i), and of the training split. Kinds:
   plain    the plain world, one in ten without objects
   drawing  what a prompt of the full world asks for
+  asked    that and nothing else, on a plain background
   edit     the source or the target of an edit of the full world
   context  a reference or the target of an in-context task
 """
@@ -21,6 +22,7 @@ from og2.errors import ConfigError
 from og2.world.scenes import boxes_of
 from og2.world.spec import (
     Scene,
+    plainly,
     sample_edit,
     sample_incontext,
     sample_prompt,
@@ -97,6 +99,10 @@ def _drawing(rng: Generator, split: str) -> Scene:
     return sample_prompt(rng, None, split).scene
 
 
+def _asked(rng: Generator, split: str) -> Scene:
+    return plainly(rng, sample_prompt(rng, None, split))
+
+
 def _edit(rng: Generator, split: str) -> Scene:
     edit = sample_edit(rng, None, split, "full")
     return edit.target if rng.random() < 0.5 else edit.source
@@ -111,6 +117,7 @@ def _context(rng: Generator, split: str) -> Scene:
 PICTURE_KINDS: dict[str, Callable[[Generator, str], Scene]] = {
     "plain": _plain,
     "drawing": _drawing,
+    "asked": _asked,
     "edit": _edit,
     "context": _context,
 }

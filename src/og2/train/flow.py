@@ -95,6 +95,8 @@ class FlowRecipe:
     Its patches may be a multiple of the model's (og2.train.repatch), its other sizes are the same.
     start_body: a transformer folder to take everything from but what reads and writes latents; these may be
     of another VAE and in other patches.
+    also: other pools that every step takes packs of as well, of pictures of another size or world; previews
+    are of `data`'s.
     compile: compile each block of the transformer (og2.train.compiled).
     """
 
@@ -107,6 +109,7 @@ class FlowRecipe:
     loss: FlowLossConfig = FlowLossConfig()
     start: Path | None = None
     start_body: Path | None = None
+    also: tuple[PoolDataConfig, ...] = ()
     compile: bool = False
     device: DeviceName = "auto"
 
@@ -170,14 +173,20 @@ class FlowTask:
             self.kinds = ("loss", "sight")
         self.networks = TrainedNetworks(self.transformer, watched=watched)
         self.parallel = Parallel(self.module)
-        pool = LatentPool(recipe.data.pool_folder, recipe.data.pool)
-        self.packs = PoolPacks(pool, recipe.data, recipe.model.patch_size)
+        self.sources = [
+            PoolPacks(LatentPool(data.pool_folder, data.pool), data, recipe.model.patch_size)
+            for data in (recipe.data, *recipe.also)
+        ]
         self._judge: Judge | None = None
 
     def parts(self, step: int, generator: torch.Generator) -> list[Part]:
-        """One pack each of the drawings, edits and in-context requests that the recipe asks for."""
+        """Of every pool one pack each of the drawings, edits and in-context requests that are asked for."""
         del step
-        return [self._part(pack, generator) for pack in self.packs.step(generator)]
+        return [
+            self._part(pack, source.pool, generator)
+            for source in self.sources
+            for pack in source.step(generator)
+        ]
 
     def evaluate(self, step: int, module: nn.Module) -> dict[str, float]:
         """Scores of previews on unseen prompts and edits."""
@@ -191,11 +200,11 @@ class FlowTask:
         del module
         replaced(folder, self.transformer.save_pretrained)
 
-    def _part(self, pack: Pack, generator: torch.Generator) -> Part:
+    def _part(self, pack: Pack, pool: LatentPool, generator: torch.Generator) -> Part:
         counts, labels = {"loss": float(sum(x.numel() for x in pack.targets))}, None
         if self.head is not None:
             tokens = pack.num_target_tokens // len(pack.targets)
-            labels = self.packs.pool.sights(pack.draws, tokens).flatten(0, 1).to(self.device)
+            labels = pool.sights(pack.draws, tokens).flatten(0, 1).to(self.device)
             counts["sight"] = float(labels.numel())
         return Part(
             counts,
@@ -255,20 +264,31 @@ class Judge:
 
     @torch.no_grad()
     def scores(self, model: OmniGen2Transformer2DModel) -> dict[str, float]:
-        """Shares of right drawings and of successful edits, and of what was kept."""
+        """Shares of right drawings and of successful edits, and of what was kept; nothing without any."""
+        return {
+            **(self._drawn(model) if self.drawings else {}),
+            **(self._edited(model) if self.edits else {}),
+        }
+
+    def _drawn(self, model: OmniGen2Transformer2DModel) -> dict[str, float]:
         pictures = decode(self.vae, draw(model, self.drawings, self.empty, self.config.preview))
         verdicts = [score_t2i(p.numpy(), r) for p, r in zip(pictures, self.requirements, strict=True)]
+        result = {"draw_all": float(np.mean([v.passed for v in verdicts]))}
+        for atom in ("count", "color", "shape"):
+            hits = [[met for name, met in v.atoms.items() if atom in name] for v in verdicts]
+            result[f"draw_{atom}"] = float(np.mean([bool(h) and all(h) for h in hits]))
+        return result
+
+    def _edited(self, model: OmniGen2Transformer2DModel) -> dict[str, float]:
         edited = decode(self.vae, draw(model, self.edit_wishes, self.empty, self.config.preview))
         judged = [
             (edit.kind, score_edit(source.numpy(), picture.numpy(), edit.requirements))
             for (edit, source), picture in zip(self.edits, edited, strict=True)
         ]
-        result = {"draw_all": float(np.mean([v.passed for v in verdicts]))}
-        for atom in ("count", "color", "shape"):
-            hits = [[met for name, met in v.atoms.items() if atom in name] for v in verdicts]
-            result[f"draw_{atom}"] = float(np.mean([bool(h) and all(h) for h in hits]))
-        result["edit_success"] = float(np.mean([v.success for _, v in judged]))
-        result["edit_kept"] = float(np.nanmean([v.kept for _, v in judged]))
+        result = {
+            "edit_success": float(np.mean([v.success for _, v in judged])),
+            "edit_kept": float(np.nanmean([v.kept for _, v in judged])),
+        }
         for kind in sorted({kind for kind, _ in judged}):
             result[f"edit_{kind}"] = float(np.mean([v.success for k, v in judged if k == kind]))
         return result
