@@ -27,9 +27,18 @@ from og2.data.sight import CellWords, cell_labels, covered_labels
 from og2.errors import ConfigError
 from og2.model.transformer import OmniGen2Transformer2DModel
 from og2.train import flow
-from og2.train.flow import FlowEvalConfig, FlowLossConfig, FlowModelConfig, FlowRecipe, FlowTask, make_task
+from og2.train.flow import (
+    FlowEvalConfig,
+    FlowLossConfig,
+    FlowModelConfig,
+    FlowRecipe,
+    FlowTask,
+    Judge,
+    make_task,
+)
 from og2.train.loop import RunConfig
 from og2.train.optim import OptimConfig
+from og2.train.preview import PreviewConfig
 from og2.train.tokenizer import TokenizerRecipe, run
 from og2.train.vlm import tokenize_conversation, vision_patches
 from og2.world.render import render_batch
@@ -112,6 +121,7 @@ def test_what_covers_a_cell_labels_it_and_smaller_things_label_the_cell_of_their
             assert bool(label.any()) == (is_inside or bool(centre.any()))
 
 
+MINI = Path(og2.__file__).parent / "checkpoints" / "mini"
 POOL = PoolConfig(seed=3, num_drawings=(6, 4, 3), num_edits=8)
 
 
@@ -315,11 +325,8 @@ def test_a_pool_that_is_not_the_recipes_is_refused(pool_folder: Path, tmp_path: 
 
 
 def test_what_was_made_from_another_pool_or_by_other_networks_is_not_taken_as_ready(tmp_path: Path) -> None:
-    model, pool = (
-        Path(og2.__file__).parent / "checkpoints" / "mini",
-        replace(POOL, num_drawings=(2, 0, 0), num_edits=1),
-    )
-    recipe = LatentsRecipe(tmp_path, model / "vae", model / "mllm", model / "processor", pool, threads=1)
+    pool = replace(POOL, num_drawings=(2, 0, 0), num_edits=1)
+    recipe = LatentsRecipe(tmp_path, MINI / "vae", MINI / "mllm", MINI / "processor", pool, threads=1)
     latents.run(recipe)
     latents.run(recipe)
     LatentPool(tmp_path, pool)
@@ -328,13 +335,12 @@ def test_what_was_made_from_another_pool_or_by_other_networks_is_not_taken_as_re
     with pytest.raises(ConfigError, match=r"was made with pool"):
         latents.run(replace(recipe, pool=replace(pool, seed=4)))
     with pytest.raises(ConfigError, match=r"texts\.safetensors was made with networks"):
-        latents.run(replace(recipe, mllm=model / "vae"))
+        latents.run(replace(recipe, mllm=MINI / "vae"))
 
 
 def test_a_pool_without_edits_is_made_and_read(tmp_path: Path) -> None:
-    model = Path(og2.__file__).parent / "checkpoints" / "mini"
     pool = replace(POOL, num_drawings=(1, 1, 0), num_edits=0)
-    recipe = LatentsRecipe(tmp_path, model / "vae", model / "mllm", model / "processor", pool, threads=1)
+    recipe = LatentsRecipe(tmp_path, MINI / "vae", MINI / "mllm", MINI / "processor", pool, threads=1)
     latents.run(recipe)
     read = LatentPool(tmp_path, pool)
     assert read.num_references.tolist() == [0, 0]
@@ -386,6 +392,18 @@ def test_a_step_takes_packs_of_every_pool_and_their_samples_tell_which(
     assert [len(part.ids) for part in parts] == [3, 3, 2]
     assert all(name.startswith("small:") for name in parts[2].ids)
     assert not any(name.startswith("small:") for part in own for name in part.ids)
+
+
+@pytest.mark.parametrize(("asked", "judged"), [("num_drawings", "draw_"), ("num_edits", "edit_")])
+def test_previews_may_be_of_drawings_alone_or_of_edits_alone(asked: str, judged: str) -> None:
+    counts = {"num_drawings": 0, "num_edits": 0, asked: 1}
+    config = FlowEvalConfig(
+        MINI / "vae", MINI / "mllm", MINI / "processor", preview=PreviewConfig(1), **counts
+    )
+    model = OmniGen2Transformer2DModel.from_pretrained(MINI / "transformer")
+    found = Judge(config, POOL, torch.device("cpu")).scores(model)
+    assert found
+    assert all(name.startswith(judged) for name in found)
 
 
 def test_weights_multiply_the_errors_of_their_samples(pool_folder: Path) -> None:
@@ -484,9 +502,8 @@ def test_steps_on_the_pool_are_those_of_the_runs_that_made_mini(pool_folder: Pat
 def test_a_pool_that_was_stopped_goes_on_and_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_at: int
 ) -> None:
-    mini = Path(og2.__file__).parent / "checkpoints" / "mini"
     recipe = LatentsRecipe(
-        tmp_path / "whole", mini / "vae", mini / "mllm", mini / "processor", FULL_POOL, ("pictures",), 1, 3
+        tmp_path / "whole", MINI / "vae", MINI / "mllm", MINI / "processor", FULL_POOL, ("pictures",), 1, 3
     )
     monkeypatch.setattr(latents, "PART", 5)
     latents.run(recipe)
