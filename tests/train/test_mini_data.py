@@ -394,6 +394,17 @@ def test_a_step_takes_packs_of_every_pool_and_their_samples_tell_which(
     assert not any(name.startswith("small:") for part in own for name in part.ids)
 
 
+def test_further_pools_are_not_asked_what_they_draw(pool_folder: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(pool_folder, tmp_path / "full")
+    nowhere = tmp_path / "none"
+    latents.run(LatentsRecipe(pool_folder, nowhere, nowhere, nowhere, POOL, ("sights",), 1))
+    recipe = _task(pool_folder, FlowLossConfig(0.5, 1)).recipe
+    full = PoolDataConfig(other, replace(POOL, world="full"), drawings=2, edits=0)
+    *own, foreign = make_task(replace(recipe, also=(full,))).parts(0, torch.Generator().manual_seed(0))
+    assert all(set(part.counts) == set(part.compute().losses) == {"loss", "sight"} for part in own)
+    assert set(foreign.counts) == set(foreign.compute().losses) == {"loss"}
+
+
 @pytest.mark.parametrize(("asked", "judged"), [("num_drawings", "draw_"), ("num_edits", "edit_")])
 def test_previews_may_be_of_drawings_alone_or_of_edits_alone(asked: str, judged: str) -> None:
     counts = {"num_drawings": 0, "num_edits": 0, asked: 1}

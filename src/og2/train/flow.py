@@ -82,7 +82,10 @@ class FlowEvalConfig:
 
 @dataclass(frozen=True)
 class FlowLossConfig:
-    """sight: weight of asking target tokens, after joint layer `layer` (from 1), what they draw; 0 = not."""
+    """sight: weight of asking target tokens, after joint layer `layer` (from 1), what they draw; 0 = not.
+
+    Asked is the pool of `data`; those of `also` may be of another world.
+    """
 
     sight: float = 0.0
     layer: int = 3
@@ -202,7 +205,7 @@ class FlowTask:
 
     def _part(self, pack: Pack, pool: LatentPool, generator: torch.Generator) -> Part:
         counts, labels = {"loss": float(sum(x.numel() for x in pack.targets))}, None
-        if self.head is not None:
+        if self.head is not None and pool is self.sources[0].pool:
             tokens = pack.num_target_tokens // len(pack.targets)
             labels = pool.sights(pack.draws, tokens).flatten(0, 1).to(self.device)
             counts["sight"] = float(labels.numel())
@@ -222,7 +225,7 @@ class FlowTask:
         unseen = None
         with half_precision(self.device):
             found = self.networks(FlowInputs.of(pack, times.to(self.device), noises))
-            if self.head is not None:
+            if self.head is not None and labels is not None:
                 unseen = self.head(found.states, labels)
         errors, figures = flow_errors(found.velocities, pack, noises, times)
         losses = {"loss": errors.sum()}
