@@ -32,7 +32,7 @@ from torch import Tensor
 from og2.data.packing import Item, Pack, Packer, PackingConfig, make_pack
 from og2.model.packing import Joint, Segments
 from og2.model.rope import Rotary
-from og2.model.transformer import OmniGen2Transformer2DModel, Sequence
+from og2.model.transformer import Moment, OmniGen2Transformer2DModel, Sequence
 
 BAR = 1.25
 TOLERANCE = 1e-4
@@ -203,14 +203,15 @@ class PaddedTransformer(OmniGen2Transformer2DModel):
     The added rows are segments of their own, so that real tokens do not see them.
     """
 
-    def _joint_layers(self, pool_SD: Tensor, joint: Joint, layers: list) -> Tensor:
+    def _joint_layers(self, pool_SD: Tensor, joint: Joint, moment: Moment) -> Tensor:
         segments, rows, real = pad(joint.segments)
         x_SD = pool_SD.index_select(0, joint.sources).index_select(0, rows)
-        for block, modulation in layers[:-1]:
-            x_SD = self._run(block, x_SD, segments, modulation)
-        block, modulation = layers[-1]
+        *blocks, last = self.layers
+        for block in blocks:
+            x_SD = self._run(block, x_SD, segments, moment.modulations[block])
         x_SD = x_SD.index_select(0, real)
-        return self._run(block, x_SD, joint.segments, modulation, joint.targets, joint.target_tokens)
+        modulation = moment.modulations[last]
+        return self._run(last, x_SD, joint.segments, modulation, joint.targets, joint.target_tokens)
 
 
 def pad(segments: Segments) -> tuple[Segments, Tensor, Tensor]:
