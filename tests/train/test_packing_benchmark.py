@@ -1,8 +1,7 @@
 """The benchmark of packed against padded steps keeps up with the model that it measures."""
 
-import importlib.util
 import json
-import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,8 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "packing.py"
 def test_padded_sequences_in_the_benchmark_have_the_losses_of_packed_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = importlib.util.spec_from_file_location("packing_benchmark", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    module = import_module(SCRIPT.stem)
     found = tmp_path / "packing.json"
     asked = ["--model", "mini", "--size", "64", "--samples", "4", "--rounds", "1", "--threads", "1"]
     monkeypatch.setattr("sys.argv", [str(SCRIPT), *asked, "--json", str(found)])
