@@ -278,7 +278,7 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
     assert all(a >= b for a, b in pairwise(rates[6:]))
 
 
-@pytest.mark.parametrize("name", ["adamw", "adamw8bit"])
+@pytest.mark.parametrize("name", ["adamw", "adamw8bit", "muon"])
 def test_the_optimizer_goes_on_where_it_was(tmp_path: Path, name: str) -> None:
     class Wide(Line):
         def __init__(self, fail_at: int | None = None) -> None:

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 Groups = dict[str, dict[str, Tensor]]
 STATE = "state.json"
 WRITING = ".writing-"
+MEAN = "exp_avg"
+"""AdamW's name for the running mean of a gradient, which Muon keeps too."""
 
 
 @dataclass
@@ -221,7 +223,10 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[int, str]
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, names: Mapping[int, str], flat: Mapping[str, Tensor]
 ) -> None:
-    """Put `optimizer_tensors` back.   Raises: CheckpointError when the state of a parameter is missing."""
+    """Put `optimizer_tensors` back; AdamW's mean gradient becomes the momentum of what is Muon's now.
+
+    Raises: CheckpointError when the state of a parameter is missing.
+    """
     by_name: dict[str, dict[str, Tensor]] = {}
     for name, value in flat.items():
         parameter, key = name.split("|")
@@ -233,6 +238,8 @@ def restore_optimizer(
                 raise CheckpointError(
                     f"the checkpoint holds no optimizer state for {name}; it is of another model"
                 )
+            if group.get("muon") and MEAN in by_name[name]:
+                by_name[name] = {"momentum_buffer": by_name[name][MEAN]}
             # AdamW8bit reads its step counts on the CPU, AdamW keeps them beside the parameter.
             stay = ("step",) if isinstance(optimizer, AdamW8bit) else ()
             optimizer.state[parameter] = {

@@ -302,11 +302,11 @@ class Trainer:
         if not folders:
             return
         values = checkpoint.read_values(folders[-1])
-        kept = values.get("optimizer", self.optim.optimizer)
-        if kept != self.optim.optimizer:
+        kept, asked = values.get("optimizer", self.optim.optimizer), self.optim.optimizer
+        if kept != asked and (kept, asked) != ("adamw", "muon"):
             raise ConfigError(
-                f"{folders[-1]} was saved with optim.optimizer={kept}, the recipe says "
-                f"{self.optim.optimizer}; restore it, or take another run.folder"
+                f"{folders[-1]} was saved with optim.optimizer={kept}, the recipe says {asked}; restore it, "
+                "or take another run.folder (adamw alone may become muon on the way)"
             )
         parameters = {self.names[id(p)]: p.detach() for p in self.parameters}
         for name, tensor in checkpoint.read_fitting(folders[-1], "parameters", parameters).items():

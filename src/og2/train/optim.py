@@ -17,15 +17,16 @@ from torch import Tensor, nn
 from og2.errors import ConfigError
 from og2.train.distributed import local, whole
 from og2.train.eight_bit import AdamW8bit
+from og2.train.muon import MuonAdamW, is_muons
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW and its schedule.   Units: steps; `decay` is the share of them over which lr falls to zero.
+    """Optimizer and schedule.   Units: steps; `decay` is the share of them over which lr falls to zero.
 
     steps: optimizer steps of the run; a recipe with stages leaves it out. optimizer: adamw8bit keeps the two
-    moments in 8 bits (og2.train.eight_bit). clip: largest norm of the gradient, .inf for none. ema: how much
-    of the average of weights stays at an update, 0 for none.
+    moments in 8 bits (og2.train.eight_bit), muon moves the matrices of blocks (og2.train.muon). clip: largest
+    norm of the gradient, .inf for none. ema: what stays of the average of weights at an update, 0 for none.
     """
 
     lr: float
@@ -38,7 +39,7 @@ class OptimConfig:
     weight_decay: float = 0.01
     clip: float = 1.0
     ema: float = 0.999
-    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    optimizer: Literal["adamw", "adamw8bit", "muon"] = "adamw"
 
     def __post_init__(self) -> None:
         rules = {
@@ -79,6 +80,15 @@ def make_optimizer(
         {"params": [p for _, p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
+    if config.optimizer == "muon":
+        matrices = {id(p) for name, p in trained if is_muons(name, p)}
+        rest = [
+            {**group, "params": [p for p in group["params"] if id(p) not in matrices]} for group in groups
+        ]
+        taken = [p for _, p in trained if id(p) in matrices]
+        groups = [{"params": taken, "weight_decay": config.weight_decay, "muon": True}, *rest]
+        groups = [group for group in groups if group["params"]]
+        return MuonAdamW(groups, config.lr, config.betas, config.eps, config.weight_decay)
     if config.optimizer == "adamw8bit":
         return AdamW8bit(groups, lr=config.lr, betas=config.betas, eps=config.eps)
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
